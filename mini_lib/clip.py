@@ -1,0 +1,133 @@
+"""The pre-trained CLIP: loading it, prompting it, and its text classifier. Built in notebook 01."""
+
+import open_clip
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torchvision import transforms
+
+
+def load_clip(name="tiny", pretrained="embedded"):
+    """A frozen CLIP in eval mode, the preprocessing of its images, and its tokenizer.
+
+    name: "tiny" for the CLIP embedded in this repository, or any ViT model that open_clip lists. pretrained: for the
+    latter, a tag of open_clip ("openai"), a file of weights, or None for random weights.
+    Raises ValueError for a name or tag that open_clip does not list, OSError where the weights cannot be had.
+    """
+    if name == "tiny":
+        from . import tiny_clip  # here, because the benchmarks and tiny_clip draw on this module
+
+        if pretrained not in ("embedded", None):
+            raise ValueError(f"the tiny CLIP has the weights 'embedded' or None (random), not {pretrained!r}.")
+        clip = tiny_clip.load() if pretrained else tiny_clip.build()
+        mean = std = [tiny_clip.MEAN] * 3
+        preprocess = open_clip.image_transform(tiny_clip.SIZE, is_train=False, mean=mean, std=std)
+        tokenizer = open_clip.get_tokenizer("ViT-B-32")
+    else:
+        if name not in open_clip.list_models():
+            raise ValueError(f"open_clip knows no model {name!r}; 'tiny' and open_clip.list_models() are what there is.")
+        if pretrained == "embedded":
+            raise ValueError(f"say which weights {name} should have: pretrained='openai', a file, or None for random.")
+        clip, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained)
+        tokenizer = open_clip.get_tokenizer(name)
+    for parameter in clip.parameters():
+        parameter.requires_grad_(False)
+    return clip.eval(), preprocess, tokenizer
+
+
+def train_transform(preprocess, scale=(0.9, 1.0)):
+    """The training version of CLIP's preprocessing: a random crop of 90 to 100 % of the area instead of a fixed one.
+
+    Everything else (size, bicubic interpolation, normalisation) is taken over from `preprocess`; there is no flip,
+    as in the official code.
+    """
+    steps = [t for t in preprocess.transforms if not isinstance(t, (transforms.Resize, transforms.CenterCrop))]
+    size = next(t.size for t in preprocess.transforms if isinstance(t, transforms.CenterCrop))
+    crop = transforms.RandomResizedCrop(size, scale=scale, interpolation=transforms.InterpolationMode.BICUBIC)
+    return transforms.Compose([crop, *steps])
+
+
+def vision_blocks(clip):
+    """The residual attention blocks of the image tower."""
+    return _blocks(clip.visual, "image")
+
+
+def text_blocks(clip):
+    """The residual attention blocks of the text tower."""
+    return _blocks(clip.text if hasattr(clip, "text") else clip, "text")
+
+
+def _blocks(tower, which):
+    blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
+    if blocks is None:
+        raise ValueError(f"the {which} tower is no open_clip transformer with residual blocks: take a ViT CLIP.")
+    return blocks
+
+
+def batch_first(block, x):
+    """A block's tensor as (B, L, D): older open_clip versions keep the sequence first. Undoes itself."""
+    return x if block.attn.batch_first else x.transpose(0, 1)
+
+
+class _TextTower(nn.Module):
+    """encode_text as a forward pass, which `functional_call` needs."""
+
+    def __init__(self, clip):
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, tokens):
+        return self.clip.encode_text(tokens)
+
+
+def encode_text_trimmed(clip, tokens):
+    """clip.encode_text, on the tokens up to the last end-of-text token of the batch.
+
+    tokens (B, 77) -> features (B, D). Under the causal mask the feature at the end-of-text token cannot depend on
+    the padding behind it, so cutting the padding off changes nothing but the time. A text tower of another kind
+    (no causal mask, or an extra class token) gets the whole of the tokens.
+    """
+    tower = clip.text if hasattr(clip, "text") else clip
+    pool = getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", "argmax")
+    mask = getattr(tower, "attn_mask", None)
+    if pool != "argmax" or mask is None or getattr(tower, "cls_emb", None) is not None:
+        return clip.encode_text(tokens)
+    length = int(tokens.argmax(dim=-1).max()) + 1
+    prefix = "clip.text." if hasattr(clip, "text") else "clip."
+    shorter = {
+        prefix + "positional_embedding": tower.positional_embedding[:length],
+        prefix + "attn_mask": mask[:length, :length],
+    }
+    return functional_call(_TextTower(clip), shorter, (tokens[:, :length],))
+
+
+def prompts(tokenizer, classnames, templates):
+    """Tokens (C, K, L) of every class name in every template; underscores in names become spaces."""
+    texts = [t.format(name.replace("_", " ")) for name in classnames for t in templates]
+    return tokenizer(texts).unflatten(0, (len(classnames), len(templates)))
+
+
+def class_embeddings(encode_text, tokens):
+    """The text classifier (C, D): per class the mean of its prompts' unit features, made unit again.
+
+    encode_text: tokens (N, L) -> features (N, D). tokens (C, K, L) as `prompts` makes them. All prompts are encoded
+    in one batch. (Radford et al. 2021, section 3.1.4, "prompt ensembling".)
+    """
+    features = F.normalize(encode_text(tokens.flatten(0, 1)), dim=-1)
+    return F.normalize(features.unflatten(0, tokens.shape[:2]).mean(dim=1), dim=-1)
+
+
+def class_logits(clip, image_features, embeddings):
+    """Scaled cosine similarities (B, C) between images (B, D) and the text classifier (C, D)."""
+    return clip.logit_scale.exp() * F.normalize(image_features, dim=-1) @ embeddings.T
+
+
+def count_parameters(module, trainable=False):
+    """Number of parameters, or of those that training may change."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
+
+
+def device_of(module):
+    """The device of a module's parameters."""
+    return next(module.parameters()).device

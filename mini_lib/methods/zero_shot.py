@@ -1,0 +1,17 @@
+"""Zero-shot: the original CLIP, which learns nothing and forgets nothing. Shown in notebook 01."""
+
+from ..clip import class_logits, encode_text_trimmed
+from .base import Method
+
+
+class ZeroShot(Method):
+    """Scores are CLIP's own: cosine similarity of the image with each class's prompts (Radford et al. 2021)."""
+
+    name = "zero-shot"
+
+    def learn(self, task):
+        pass
+
+    def scores(self, images, task):
+        embeddings = self.embeddings(task, lambda tokens: encode_text_trimmed(self.clip, tokens))
+        return class_logits(self.clip, self.clip.encode_image(images.to(self.device)), embeddings)

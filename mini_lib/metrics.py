@@ -1,0 +1,85 @@
+"""The accuracy matrix and what is read from it. Built in notebook 02."""
+
+import numpy as np
+import pandas as pd
+
+
+class AccuracyMatrix:
+    """Row i: accuracies in percent on every task after learning task i; column j: one task over time.
+
+    The accuracies before any training are not part of it (paper, section 4.1; Zheng et al. 2023, ZSCL). Each metric
+    is a mean over columns, NaN until all rows are there. `per_task()` has the columns.
+    """
+
+    def __init__(self, tasks, rows=()):
+        self.tasks = list(tasks)
+        self.values = np.full((len(self.tasks), len(self.tasks)), np.nan)
+        self.done = 0
+        for row in rows:
+            self.add_row(row)
+
+    def add_row(self, accuracies):
+        """Accuracies in percent on all tasks, after learning the next one."""
+        if len(accuracies) != len(self.tasks) or self.done == len(self.tasks):
+            raise ValueError(f"a row has one accuracy for each of {len(self.tasks)} tasks, and there are as many rows.")
+        self.values[self.done] = accuracies
+        self.done += 1
+
+    def per_task(self):
+        """A table: one row a task, one column a metric.
+
+        transfer_j  = mean of A[i, j] over i < j       (before it was learned; undefined for the first)
+        average_j   = mean of A[i, j] over all i
+        last_j      = A[T, j]
+        forgetting_j = max of A[l, j] over j <= l < T, minus A[T, j]      (undefined for the last)
+        backward_transfer_j = A[T, j] - A[j, j]                           (undefined for the last)
+        """
+        a, last = self.values, len(self.tasks) - 1
+        columns = range(len(self.tasks))
+        table = {
+            "transfer": [a[:j, j].mean() if j else np.nan for j in columns],
+            "average": a.mean(axis=0),
+            "last": a[-1],
+            "forgetting": [a[j:last, j].max() - a[last, j] if j < last else np.nan for j in columns],
+            "backward_transfer": [a[last, j] - a[j, j] if j < last else np.nan for j in columns],
+        }
+        return pd.DataFrame(table, index=pd.Index(self.tasks, name="task"))
+
+    def _mean(self, metric):
+        return float(self.per_task()[metric].mean()) if self.done == len(self.tasks) else float("nan")
+
+    @property
+    def transfer(self):
+        """Zero-shot ability kept: accuracy on tasks not yet learned."""
+        return self._mean("transfer")
+
+    @property
+    def average(self):
+        """Accuracy over all tasks and all times."""
+        return self._mean("average")
+
+    @property
+    def last(self):
+        """Accuracy on all tasks at the end."""
+        return self._mean("last")
+
+    @property
+    def forgetting(self):
+        """Best accuracy of the past minus the accuracy at the end (Chaudhry et al. 2018)."""
+        return self._mean("forgetting")
+
+    @property
+    def backward_transfer(self):
+        """Accuracy at the end minus the accuracy right after learning (Lopez-Paz and Ranzato 2017)."""
+        return self._mean("backward_transfer")
+
+    def frame(self):
+        """The rows so far as a table: index the task learned last, columns the tasks tested."""
+        index = pd.Index(self.tasks[: self.done], name="after")
+        return pd.DataFrame(self.values[: self.done], index=index, columns=self.tasks)
+
+    @classmethod
+    def from_csv(cls, path):
+        """Read what `frame().to_csv(path)` wrote."""
+        table = pd.read_csv(path, index_col=0)
+        return cls(table.columns, table.to_numpy())

@@ -1,0 +1,228 @@
+"""Experts and routers in the blocks of a frozen CLIP. Built in notebooks 04 (mixture) and 05 (activate and freeze)."""
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .adapter import Adapter
+from .clip import batch_first, encode_text_trimmed, text_blocks, vision_blocks
+from .router import Router, load_balance_loss
+
+
+class Route(NamedTuple):
+    """Where the samples of the batch under way go, in one block."""
+
+    task: torch.Tensor  # (B,) index of each sample's router, -1 for the original CLIP
+    token: torch.Tensor  # (B,) position of the token that the router reads
+    noise: torch.Tensor = None  # (B, E) the router's noise, if given
+
+
+class MoEAdapter(nn.Module):
+    """The experts of one block, shared by all tasks, and one router a task (paper, sections 3.2 and 3.3).
+
+    counts (E,): samples sent to each expert while training the current task. frozen (E,): experts that no later task
+    may change. usage: gates and load of the last training batch, for the balance loss.
+    """
+
+    def __init__(self, width, num_experts=22, top_k=2, bottleneck=64, scale=0.1, dropout=0.1):
+        super().__init__()
+        self.width, self.top_k = width, top_k
+        self.experts = nn.ModuleList(Adapter(width, bottleneck, scale, dropout) for _ in range(num_experts))
+        self.routers = nn.ModuleList()
+        self.register_buffer("counts", torch.zeros(num_experts, dtype=torch.long))
+        self.register_buffer("frozen", torch.zeros(num_experts, dtype=torch.bool))
+        self.usage = None
+        self.route = None
+        self._input = None
+
+    def add_router(self):
+        """A router for a new task; it alone among the routers is trained from now on. Counting starts anew."""
+        for router in self.routers:
+            router.requires_grad_(False)
+        self.routers.append(Router(self.width, len(self.experts), self.top_k).to(self.counts.device))
+        self.counts.zero_()
+
+    def freeze(self, number):
+        """Freeze the `number` most used experts (the lower index first where counts are equal; never an unused one)."""
+        ranking = self.counts.argsort(descending=True, stable=True)
+        self.frozen[[e for e in ranking[:number].tolist() if self.counts[e] > 0]] = True
+        self.apply_frozen()
+
+    def apply_frozen(self):
+        """Take frozen experts out of training."""
+        for expert, frozen in zip(self.experts, self.frozen.tolist()):
+            expert.requires_grad_(not frozen)
+
+    def gates(self, x, route):
+        """Router inputs x (B, D) -> gates (B, E); rows of zeros for samples of the original CLIP."""
+        gates = x.new_zeros(len(x), len(self.experts))
+        for task in route.task.unique().tolist():
+            if task < 0:
+                continue
+            rows = (route.task == task).nonzero().squeeze(1)
+            noise = None if route.noise is None else route.noise[rows]
+            chosen, load = self.routers[task](x[rows], noise)
+            gates = gates.index_put((rows,), chosen)
+            if self.training:
+                self.counts += (chosen > 0).sum(dim=0)
+                self.usage = chosen, load
+        return gates
+
+    def forward(self, x, route):
+        """Block inputs after attention x (B, L, D) -> what the experts add, (B, L, D)."""
+        gates = self.gates(x[torch.arange(len(x)), route.token], route)
+        added = torch.zeros_like(x)
+        for e, used in enumerate((gates > 0).any(dim=0).tolist()):
+            if used:
+                rows = gates[:, e].nonzero().squeeze(1)
+                added.index_add_(0, rows, gates[rows, e, None, None] * self.experts[e](x[rows]))
+        return added
+
+    def attach(self, block):
+        """Add this layer's output to that of a block of open_clip, whose own code stays as it is."""
+        block.ln_2.register_forward_pre_hook(self._keep_input)
+        block.register_forward_hook(self._add_output)
+
+    def _keep_input(self, ln_2, inputs):
+        if self.route is not None:
+            self._input = inputs[0]  # the block's state after attention, not normalised
+
+    def _add_output(self, block, inputs, output):
+        if self.route is None:
+            return output
+        added = self(batch_first(block, self._input), self.route)
+        self._input = None
+        return output + batch_first(block, added)
+
+
+class MoEClip(nn.Module):
+    """A frozen CLIP with a MoEAdapter in every block of both towers.
+
+    `task`, wherever it is asked for, is a task's name or index, None for the original CLIP, or a LongTensor (B,) of
+    indices with -1 for the original CLIP, so that one batch can hold samples of different tasks. A call with None runs
+    open_clip's code alone: the features are CLIP's own, to the bit.
+
+    text_router_token: "sot", as in the official code, lets the text routers read the start-of-text token, which under
+    the causal mask cannot depend on the prompt; "eot" lets them read the end-of-text token.
+    """
+
+    def __init__(
+        self, clip, num_experts=22, top_k=2, bottleneck=64, scale=0.1, dropout=0.1, text_router_token="sot"
+    ):
+        super().__init__()
+        if text_router_token not in ("sot", "eot"):
+            raise ValueError(f"text_router_token is 'sot' or 'eot', not {text_router_token!r}.")
+        self.clip = clip.requires_grad_(False)
+        self.text_router_token = text_router_token
+        self.tasks = []
+
+        def layers(blocks):
+            made = nn.ModuleList()
+            for block in blocks:
+                width = block.ln_2.normalized_shape[0]
+                made.append(MoEAdapter(width, num_experts, top_k, bottleneck, scale, dropout))
+                made[-1].attach(block)
+            return made
+
+        self.image_layers = layers(vision_blocks(clip))
+        self.text_layers = layers(text_blocks(clip))
+        self.to(clip.logit_scale.device)
+        self.train(clip.training)
+
+    @property
+    def layers(self):
+        """The MoEAdapters of both towers, image first."""
+        return [*self.image_layers, *self.text_layers]
+
+    def train(self, mode=True):
+        """Training mode for experts and routers; the frozen CLIP stays in eval mode."""
+        super().train(mode)
+        self.clip.eval()
+        return self
+
+    def add_task(self, name):
+        """A new router in every block; the routers of earlier tasks are not trained any more. Returns its index."""
+        if name in self.tasks:
+            raise ValueError(f"task {name!r} is there already: every task has one router, under its own name.")
+        self.tasks.append(name)
+        for layer in self.layers:
+            layer.add_router()
+        return len(self.tasks) - 1
+
+    def freeze_used_experts(self, number=2):
+        """After a task: freeze its most used experts in every block of both towers (paper, section 3.3).
+
+        number: how many a block, as counted over the task's training; 2 in the official code whatever k is; None
+        freezes all that were used at all.
+        """
+        for layer in self.layers:
+            layer.freeze(len(layer.experts) if number is None else number)
+
+    def task_indices(self, task, size):
+        """`task` in any of its forms as a LongTensor (size,)."""
+        if task is None:
+            task = -1
+        elif isinstance(task, str):
+            if task not in self.tasks:
+                raise KeyError(f"task {task!r} was never added; there are {self.tasks}.")
+            task = self.tasks.index(task)
+        indices = torch.as_tensor(task, device=self.clip.logit_scale.device)
+        if indices.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"task must be a name, an index, None or a LongTensor, not {indices.dtype}.")
+        if indices.ndim == 0:
+            indices = indices.expand(size)
+        if indices.shape != (size,):
+            raise ValueError(f"task indices have the shape {tuple(indices.shape)}, but the batch holds {size} samples.")
+        if len(indices) and not -1 <= int(indices.min()) <= int(indices.max()) < len(self.tasks):
+            raise IndexError(f"task indices must lie between -1 and {len(self.tasks) - 1}: {len(self.tasks)} were added.")
+        return indices.long()
+
+    @contextmanager
+    def _routed(self, layers, task, token, noise):
+        """While this holds, the given layers are at work; they are idle again afterwards, whatever happens."""
+        try:
+            if bool((task >= 0).any()):
+                for i, layer in enumerate(layers):
+                    layer.route = Route(task, token, None if noise is None else noise[i])
+            yield
+        finally:
+            for layer in layers:
+                layer.route = layer._input = None
+
+    def encode_image(self, images, task=None, noise=None):
+        """images (B, 3, H, W) -> features (B, D), not normalised. noise (layers, B, E): the routers' noise, if given."""
+        task = self.task_indices(task, len(images))
+        with self._routed(self.image_layers, task, torch.zeros_like(task), noise):
+            return self.clip.encode_image(images)
+
+    def encode_text(self, tokens, task=None, noise=None):
+        """tokens (B, L) -> features (B, D), not normalised. noise (layers, B, E): the routers' noise, if given."""
+        task = self.task_indices(task, len(tokens))
+        token = tokens.argmax(dim=-1) if self.text_router_token == "eot" else torch.zeros_like(task)
+        with self._routed(self.text_layers, task, token, noise):
+            return encode_text_trimmed(self.clip, tokens)
+
+    def balance_loss(self):
+        """Sum over the blocks of both towers of the last training batch's load-balance loss."""
+        return sum(load_balance_loss(*layer.usage) for layer in self.layers)
+
+    def adapter_state_dict(self):
+        """Everything but the frozen CLIP: experts, routers, counts, the frozen mask, and the tasks' names (as bytes)."""
+        state = {k: v for k, v in self.state_dict().items() if not k.startswith("clip.")}
+        return {**state, "task_names": torch.tensor(list("\n".join(self.tasks).encode()), dtype=torch.uint8)}
+
+    def load_adapter_state_dict(self, state):
+        """Take over what `adapter_state_dict` gave; routers are added as needed."""
+        state = dict(state)
+        names = bytes(state.pop("task_names").tolist()).decode().split("\n")
+        for name in names[len(self.tasks) :]:
+            if name:
+                self.add_task(name)
+        own = {k for k in self.state_dict() if not k.startswith("clip.")}
+        if own != set(state):
+            raise ValueError("the checkpoint was made with another number of experts, blocks or tasks than this model.")
+        self.load_state_dict(state, strict=False)
+        for layer in self.layers:
+            layer.apply_frozen()

@@ -1,0 +1,73 @@
+"""Checkpoints of the official repository (JiazuoYu/MoE-Adapters4CL), read into this library's modules.
+
+Only the names of the parameters differ. Used in notebook 07 and by the tests against the official code's values.
+"""
+
+import re
+
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+from .moe import MoEClip
+
+TOWERS = {"visual.transformer": "image_layers", "transformer": "text_layers"}
+PARTS = {"adaptmlp_list": "experts", "router_list": "routers", "w_noise_list": "routers"}
+NAME = re.compile(
+    r"(visual\.transformer|transformer)\.resblocks\.(\d+)\.(adaptmlp_list|router_list|w_noise_list)\.(\d+)\.?(.*)"
+)
+UNUSED = re.compile(r"\.(ln_3|adaptmlp)\.")  # never called; an alias of the last expert
+
+
+def own_name(name):
+    """The name of an official expert or router parameter in `MoEClip`; None for a parameter of CLIP itself."""
+    match = NAME.fullmatch(name)
+    if not match:
+        return None
+    tower, block, part, index, rest = match.groups()
+    rest = {"router_list": "w_gate", "w_noise_list": "w_noise"}.get(part, rest)
+    return f"{TOWERS[tower]}.{block}.{PARTS[part]}.{index}.{rest}"
+
+
+def convert(state_dict, top_k=2):
+    """A MoEClip with the weights of an official checkpoint; sizes, experts and tasks are read from the tensors.
+
+    state_dict: tensors under the official names, plain or as the checkpoint file's {"state_dict": ...}, with or
+    without the prefix "module.". Tasks are named "task0", "task1", ... in the order of their routers.
+    Raises ValueError where it holds no adapters or lacks a part of CLIP.
+    """
+    state = state_dict.get("state_dict", state_dict)
+    state = {k.removeprefix("module."): v for k, v in state.items() if not UNUSED.search(k)}
+    adapters = {own_name(k): v.float() for k, v in state.items() if own_name(k)}
+    base = {k: v.float() for k, v in state.items() if not own_name(k)}
+    if not adapters or "visual.conv1.weight" not in base:
+        raise ValueError("this is no checkpoint of MoE-Adapters: it holds no experts or no image tower of a ViT CLIP.")
+    first = "image_layers.0."
+    count = {part: 1 + max(int(k.split(".")[3]) for k in adapters if k.startswith(first + part)) for part in ("experts", "routers")}
+    bottleneck = len(adapters[first + "experts.0.down_proj.bias"])
+    model = MoEClip(_clip_for(base), count["experts"], top_k, bottleneck)
+    for task in range(count["routers"]):
+        model.add_task(f"task{task}")
+    model.clip.load_state_dict({k: v for k, v in base.items() if k in model.clip.state_dict()})
+    result = model.load_state_dict(adapters, strict=False)
+    missing = [k for k in result.missing_keys if not k.startswith("clip.") and not k.endswith(("counts", "frozen"))]
+    if missing or result.unexpected_keys:
+        raise ValueError(f"the checkpoint does not fit together: lacks {missing[:3]}, has {result.unexpected_keys[:3]}.")
+    return model.eval()
+
+
+def _clip_for(base):
+    """An open_clip model of the shapes that OpenAI's parameter names and sizes tell; OpenAI's CLIP uses QuickGELU."""
+
+    def depth(prefix):
+        return 1 + max(int(k.removeprefix(prefix).split(".")[0]) for k in base if k.startswith(prefix))
+
+    conv, width = base["visual.conv1.weight"], base["ln_final.weight"].shape[0]
+    grid = round((base["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+    vision = CLIPVisionCfg(
+        layers=depth("visual.transformer.resblocks."), width=conv.shape[0], head_width=64, patch_size=conv.shape[-1],
+        image_size=grid * conv.shape[-1],
+    )  # fmt: skip
+    text = CLIPTextCfg(
+        context_length=base["positional_embedding"].shape[0], vocab_size=base["token_embedding.weight"].shape[0],
+        width=width, heads=max(width // 64, 1), layers=depth("transformer.resblocks."),
+    )  # fmt: skip
+    return CLIP(base["text_projection"].shape[1], vision, text, quick_gelu=True).eval()

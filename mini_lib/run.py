@@ -1,0 +1,140 @@
+"""The incremental loop: learn a task, save, evaluate on all tasks, next. Built in notebook 07."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.utils.data import DataLoader
+
+from .metrics import AccuracyMatrix
+from .progress import progress
+
+CHECKPOINT, MATRIX, ROUTING, SETTINGS = "checkpoint.safetensors", "matrix.csv", "routing.csv", "settings.json"
+
+
+@torch.no_grad()
+def evaluate(method, task, dataset=None, batch_size=256):
+    """Accuracy in percent on a task's test images (or `dataset`), and the routers that the method selected.
+
+    The second is a LongTensor with one index an image, or None for a method that selects nothing.
+    """
+    correct, selected = [], []
+    for images, labels in DataLoader(dataset or task.test, batch_size):
+        if hasattr(method, "select"):
+            selected.append(method.select(images, task))
+            scores = method.scores(images, task, selected[-1])
+        else:
+            scores = method.scores(images, task)
+        if scores.shape != (len(images), len(task.classnames)):
+            raise ValueError(
+                f"{type(method).__name__}.scores gave {tuple(scores.shape)} for task {task.name!r}; "
+                f"it must be (images, classes), {(len(images), len(task.classnames))}."
+            )
+        if not torch.isfinite(scores).all():
+            raise FloatingPointError(f"{type(method).__name__} gave scores that are no finite numbers on {task.name!r}.")
+        correct.append(scores.argmax(dim=1).cpu() == labels)
+    accuracy = 100 * torch.cat(correct).double().mean().item()
+    return accuracy, torch.cat(selected).cpu() if selected else None
+
+
+def replace_file(path, write):
+    """Write a file whole or not at all: `write(temporary path)`, then an atomic rename."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def run(method, benchmark, out, log=print):
+    """Teach `method` the tasks of `benchmark` one after another; returns its AccuracyMatrix.
+
+    The folder `out` holds settings.json, and after each task checkpoint.safetensors (all that was learned),
+    matrix.csv, and for a method that selects routers routing.csv (percent of test images sent where they belong: to
+    their own router once it is there, to the original CLIP before). The same call again goes on after the last task
+    that was finished, and ends in the same numbers.
+    Raises ValueError where `out` holds a run of other settings or a damaged checkpoint, OSError where it cannot be
+    written to.
+    """
+    out = Path(out)
+    names = [task.name for task in benchmark.tasks]
+    settings = {
+        "method": method.name, "method_settings": method.settings,
+        "benchmark": benchmark.name, "benchmark_settings": benchmark.settings, "tasks": names,
+    }  # fmt: skip
+    _claim(out, json.loads(json.dumps(settings)))
+    learned, seconds = _resume(method, out)
+    matrix, routing = (
+        AccuracyMatrix.from_csv(out / name) if (out / name).exists() else AccuracyMatrix(names)
+        for name in (MATRIX, ROUTING)
+    )  # fmt: skip
+    if matrix.done > learned:
+        raise ValueError(f"{out} holds results of {matrix.done} tasks but a checkpoint of {learned}: delete the folder.")
+    if matrix.done == len(names):
+        log(f"{method.name}: all {len(names)} tasks are done already, in {out}")
+    for i, task in enumerate(benchmark.tasks):
+        if i >= learned:
+            began = time.perf_counter()
+            method.learn(task)
+            seconds += time.perf_counter() - began
+            facts = {"tasks": str(i + 1), "seconds": f"{seconds:.2f}"}
+            state = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
+            replace_file(out / CHECKPOINT, lambda path: save_file(state, path, metadata=facts))
+        if i >= matrix.done:
+            results = [evaluate(method, other) for other in progress(benchmark.tasks, "evaluation")]
+            if results[0][1] is not None:
+                routing.add_row([_well_sent(chosen, j, i) for j, (_, chosen) in enumerate(results)])
+                replace_file(out / ROUTING, routing.frame().to_csv)
+            matrix.add_row([accuracy for accuracy, _ in results])
+            replace_file(out / MATRIX, matrix.frame().to_csv)
+            log(f"{method.name}: task {i + 1} of {len(names)}, {task.name}: {results[i][0]:.1f} %")
+    return matrix
+
+
+def _well_sent(chosen, j, learned):
+    """Percent of task j's images that got their own router, or none as long as it is not learned."""
+    return 100 * (chosen == (j if j <= learned else -1)).double().mean().item()
+
+
+def _claim(out, settings):
+    """Make the folder and note its settings, or check that the run in it has the same."""
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / SETTINGS
+    if not file.exists():
+        replace_file(file, lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
+        return
+    before = json.loads(file.read_text())
+    other = sorted(
+        f"{k}: {before.get(k)!r} there, {settings.get(k)!r} now" for k in {*before, *settings}
+        if before.get(k) != settings.get(k)
+    )  # fmt: skip
+    if other:
+        raise ValueError(f"{out} holds a run of other settings ({'; '.join(other)}). Take another folder or delete it.")
+
+
+def _resume(method, out):
+    """Load the newest checkpoint, if there is one; returns the number of tasks learned and the seconds they took."""
+    file = out / CHECKPOINT
+    if not file.exists():
+        return 0, 0.0
+    try:
+        with safe_open(file, framework="pt") as saved:
+            facts = saved.metadata()
+            state = {name: saved.get_tensor(name) for name in saved.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"the checkpoint {file} is damaged ({error}); delete {out} to start this run again.") from error
+    if state:
+        method.load_state_dict(state)
+    return int(facts["tasks"]), float(facts["seconds"])
+
+
+def seconds_learned(out):
+    """Seconds of training that the run in `out` has taken, over all its sessions."""
+    with safe_open(Path(out) / CHECKPOINT, framework="pt") as saved:
+        return float(saved.metadata()["seconds"])
