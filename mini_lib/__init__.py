@@ -1,0 +1,18 @@
+"""MoE-Adapters for continual learning of CLIP: the thin library of the notebook course.
+
+Each module is a chapter: its docstring says which notebook builds it.
+"""
+
+from .benchmarks import Benchmark, Task, folders, mini_mtil
+from .clip import load_clip
+from .ddas import DDAS
+from .methods import METHODS, Method, make_method
+from .metrics import AccuracyMatrix
+from .moe import MoEClip
+from .run import evaluate, run
+
+__all__ = [
+    "DDAS", "METHODS", "AccuracyMatrix", "Benchmark", "Method", "MoEClip", "Task", "evaluate", "folders", "load_clip",
+    "make_method", "mini_mtil", "run",
+]  # fmt: skip
+__version__ = "0.1.0"

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-import torch
+import numpy as np
+from PIL import Image
 from torch.utils.data import Dataset
 
 
@@ -36,8 +37,45 @@ class Benchmark:
     settings: dict = field(default_factory=dict)
 
 
-def split_indices(count, part, seed):
-    """Indices of a random split: (first, second), the second holding `part` of `count`, at least one each."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    second = min(max(1, round(count * part)), count - 1)
-    return sorted(order[second:]), sorted(order[:second])
+class ImageDataset(Dataset):
+    """Pairs (image, label): images are files or uint8 arrays (H, W, 3); `transform` makes a float tensor of each.
+
+    With `remember`, transformed images are kept as long as they take at most half a gigabyte together: right for
+    evaluation, wrong for random augmentation.
+    Raises ValueError, with the name of the file, for an image that cannot be read.
+    """
+
+    def __init__(self, images, labels, transform, remember=False):
+        self.images, self.labels, self.transform = images, labels, transform
+        self.kept = {} if remember else None
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        if self.kept is not None and index in self.kept:
+            return self.kept[index], self.labels[index]
+        image = self.transform(self._open(self.images[index]))
+        if self.kept is not None and len(self) * image.nbytes <= 2**29:
+            self.kept[index] = image
+        return image, self.labels[index]
+
+    @staticmethod
+    def _open(image):
+        if isinstance(image, np.ndarray):
+            return Image.fromarray(image)
+        try:
+            with Image.open(image) as opened:
+                return opened.convert("RGB")
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{image} cannot be read as an image ({error}). Repair it or take it out.") from error
+
+
+def hold_out(labels, part, seed):
+    """Split indices into (kept, held out): of every class a random `part` is held out, rounded, never all of it."""
+    rng, labels = np.random.default_rng(seed), np.asarray(labels)
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        held[members[: min(round(len(members) * part), len(members) - 1)]] = True
+    return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()

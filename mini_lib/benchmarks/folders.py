@@ -1,0 +1,86 @@
+"""Your own images as tasks: root/task/{train,test}/class/*.jpg. Used in notebook 07 with params/folders.yaml."""
+
+from pathlib import Path
+
+from PIL import Image
+
+from ..clip import train_transform
+from ..tiny_clip import draw_pairs
+from .base import Benchmark, ImageDataset, Task, hold_out
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+
+
+def folders(root, preprocess, tasks=None, templates=("a photo of a {}.",), val_part=0.2, seed=0, reference=None):
+    """A benchmark of the tasks in a folder, in the order of `tasks` or of their names.
+
+    Class names are those of the class folders, underscores as spaces. Of the training images `val_part` is kept apart
+    as `val`, of every class. preprocess: what `load_clip` returned. reference: a folder of images that belong to no
+    task, for DDAS; by default drawn images, as the embedded CLIP was pretrained on.
+    Raises ValueError, naming the folder or file and the remedy, where the folders do not fit this form.
+    """
+    root = Path(root)
+    present = _subfolders(root, "one folder a task")
+    names = list(tasks) if tasks else [p.name for p in present]
+    made = [_task(root / name, preprocess, tuple(templates), val_part, seed) for name in names]
+    if reference:
+        images = _images(Path(reference), "the reference images")
+    else:
+        images = list(draw_pairs(1500, seed=[seed, 99])[0])
+    settings = {
+        "root": str(root.resolve()), "tasks": names, "templates": list(templates), "val_part": val_part, "seed": seed,
+        "reference": reference and str(Path(reference).resolve()),
+    }  # fmt: skip
+    return Benchmark("folders", made, ImageDataset(images, [0] * len(images), preprocess), settings)
+
+
+def _task(folder, preprocess, templates, val_part, seed):
+    parts = {}
+    for part in ("train", "test"):
+        if not (folder / part).is_dir():
+            raise ValueError(f"task folder {folder} has no folder {part!r}: put {folder / part}/CLASS/*.jpg there.")
+        parts[part] = {p.name: _images(p, "images of this class") for p in _subfolders(folder / part, "one folder a class")}
+    classes = sorted(parts["train"])
+    if len(classes) < 2:
+        raise ValueError(f"{folder / 'train'} has only the class {classes[0]!r}: a task needs at least two classes.")
+    strangers = sorted(set(parts["test"]) - set(classes))
+    if strangers:
+        raise ValueError(f"{folder / 'test'} has the class {strangers[0]!r}, but {folder / 'train'} does not: add it.")
+
+    def dataset(part, transform, remember, indices=None):
+        pairs = [(path, classes.index(c)) for c, paths in sorted(parts[part].items()) for path in paths]
+        pairs = pairs if indices is None else [pairs[i] for i in indices]
+        return ImageDataset(*map(list, zip(*pairs)), transform, remember)
+
+    kept, held = hold_out(dataset("train", None, False).labels, val_part, seed)
+    if not held:
+        raise ValueError(f"{folder / 'train'} holds too few images to keep {val_part:.0%} of each class for validation.")
+    return Task(
+        folder.name, [c.replace("_", " ") for c in classes], list(templates),
+        train=dataset("train", train_transform(preprocess), False, kept),
+        test=dataset("test", preprocess, True),
+        val=dataset("train", preprocess, True, held),
+    )  # fmt: skip
+
+
+def _subfolders(folder, of):
+    if not folder.is_dir():
+        raise ValueError(f"folder {folder} does not exist: it should hold {of}.")
+    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not found:
+        raise ValueError(f"folder {folder} is empty: it should hold {of}.")
+    return found
+
+
+def _images(folder, what):
+    if not folder.is_dir():
+        raise ValueError(f"folder {folder} does not exist: it should hold {what}.")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"folder {folder} holds no {what} ({', '.join(sorted(SUFFIXES))}).")
+    for path in found:
+        try:
+            Image.open(path).close()  # reads the header only
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"{path} cannot be read as an image ({error}). Repair it or take it out.") from error
+    return found

@@ -1,0 +1,76 @@
+"""Run a notebook unattended: `python -m mini_lib.execute NOTEBOOK PARAMETERS.yaml`.
+
+A thin command over papermill, which only warns of a misspelt parameter and then computes for hours with the default:
+here unknown names are refused before anything runs. Shown in notebook 07.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pandas as pd
+import yaml
+from nbconvert import HTMLExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def load_parameters(notebook, file):
+    """The parameters in a YAML file, all of them known to the notebook.
+
+    Raises ValueError with the known names where one is unknown, or where the file is no mapping of names to values.
+    """
+    known = papermill.inspect_notebook(str(notebook))
+    try:
+        parameters = yaml.safe_load(Path(file).read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no YAML file: {error}") from error
+    if not isinstance(parameters, dict):
+        raise ValueError(f"{file} must map parameter names to values, one a line: NAME: value.")
+    unknown = sorted(set(map(str, parameters)) - set(known))
+    if unknown:
+        raise ValueError(f"{file}: unknown parameters {unknown}. {Path(notebook).name} knows {sorted(known)}.")
+    return parameters
+
+
+def execute(notebook, file):
+    """Run the notebook with the parameters of the file; it, an HTML report and its results lie in the folder OUT."""
+    parameters = load_parameters(notebook, file)
+    out = ROOT / parameters.get("OUT", f"runs/{Path(file).stem}")
+    parameters["OUT"] = str(out)
+    out.mkdir(parents=True, exist_ok=True)
+    executed = out / Path(notebook).name
+    os.environ["TQDM_DISABLE"] = "1"  # the kernel prints a line a task instead of bars
+    papermill.execute_notebook(
+        str(notebook), str(executed), parameters=parameters, cwd=str(ROOT / "notebooks"), kernel_name="python3",
+        progress_bar=False, stdout_file=sys.stdout,
+    )  # fmt: skip
+    contents = nbformat.read(executed, as_version=4)
+    contents.metadata.pop("widgets", None)
+    nbformat.write(contents, executed)
+    report = executed.with_suffix(".html")
+    report.write_text(HTMLExporter().from_notebook_node(contents)[0], encoding="utf-8")
+    print(f"\n{pd.read_csv(out / 'summary.csv').round(1).to_string(index=False)}\n\nReport: {report}")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m mini_lib.execute", description=__doc__.split("\n\n")[0])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("parameters", type=Path, help="a YAML file; notebooks/params/ has examples")
+    options = parser.parse_args(arguments)
+    try:
+        execute(options.notebook, options.parameters)
+    except papermill.PapermillExecutionError as error:
+        sys.exit(f"{error.ename}: {error.evalue}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        print("Stopped. Finished tasks are kept: the same command goes on after them.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

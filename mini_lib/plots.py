@@ -1,0 +1,103 @@
+"""Figures in one style: colour-blind-safe, legible at 100 %, each shown with an alternative text.
+
+Every function returns a matplotlib figure; `show` displays it. Used in all notebooks.
+"""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from IPython.display import display
+
+sns.set_theme(style="whitegrid", palette="colorblind", font_scale=0.95, rc={"figure.constrained_layout.use": True})
+
+
+def show(figure, alt):
+    """Display a figure as PNG with an alternative text for readers who cannot see it, and close it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, facecolor="white")
+    plt.close(figure)
+    display({"image/png": buffer.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+
+
+def image_grid(rows, titles, zoom=1.5):
+    """Images in labelled rows. rows: a list of uint8 arrays or float tensors in [-1, 1], (N, 3, H, W)."""
+    count = max(len(row) for row in rows)
+    figure, axes = plt.subplots(
+        len(rows), count, figsize=(zoom * 0.42 * count + 1.2, zoom * 0.42 * len(rows)), squeeze=False
+    )
+    for line, row, title in zip(axes, rows, titles):
+        for axis in line:
+            axis.axis("off")
+        for axis, image in zip(line, row):
+            axis.imshow(((image.permute(1, 2, 0) + 1) / 2).clamp(0, 1))
+        line[0].text(-0.15, 0.5, title, transform=line[0].transAxes, ha="right", va="center", fontsize=11)
+    return figure
+
+
+def matrix_heatmaps(matrices):
+    """Accuracy matrices side by side, one colour scale. matrices: name -> AccuracyMatrix"""
+    size = len(next(iter(matrices.values())).tasks)
+    figure, axes = plt.subplots(1, len(matrices), figsize=(0.62 * size * len(matrices) + 1.4, 0.5 * size + 1.4), squeeze=False)
+    for axis, (name, matrix) in zip(axes[0], matrices.items()):
+        last = axis is axes[0, -1]
+        sns.heatmap(
+            matrix.frame(), ax=axis, vmin=0, vmax=100, cmap="cividis", annot=True, fmt=".0f", square=True, cbar=last,
+            cbar_kws={"label": "accuracy (%)", "shrink": 0.7}, annot_kws={"fontsize": 9},
+        )  # fmt: skip
+        for i in range(matrix.done):
+            axis.add_patch(plt.Rectangle((i, i), 1, 1, fill=False, edgecolor="white", linewidth=2))
+        axis.set(title=name, xlabel="tested on", ylabel="after learning" if axis is axes[0, 0] else "")
+        axis.tick_params(axis="x", rotation=60)
+        if axis is not axes[0, 0]:
+            axis.set_yticks([])
+    return figure
+
+
+def accuracy_over_time(matrices, zero_shot=None):
+    """One small panel a task: its accuracy after each task learned. zero_shot: accuracies before any training."""
+    first = next(iter(matrices.values()))
+    figure, axes = plt.subplots(1, len(first.tasks), figsize=(1.55 * len(first.tasks) + 1, 2.6), sharey=True)
+    for j, (axis, task) in enumerate(zip(np.atleast_1d(axes), first.tasks)):
+        for name, matrix in matrices.items():
+            axis.plot(range(1, matrix.done + 1), matrix.values[: matrix.done, j], marker="o", markersize=3, label=name)
+        if zero_shot is not None:
+            axis.axhline(zero_shot[j], color="grey", linestyle=":", label="zero-shot")
+        axis.axvline(j + 1, color="black", linewidth=0.8, alpha=0.5)
+        axis.set(title=task, ylim=(0, 102), xticks=range(1, len(first.tasks) + 1, 2))
+    np.atleast_1d(axes)[0].set_ylabel("accuracy (%)")
+    figure.supxlabel("tasks learned (the vertical line: this one)", fontsize=10)
+    handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(handles), frameon=False)
+    return figure
+
+
+def expert_usage(counts, frozen, title):
+    """Share of samples that each expert got in each block, in percent; a dot marks frozen experts.
+
+    counts (blocks, E) as `MoEAdapter.counts`, frozen (blocks, E) as `MoEAdapter.frozen`.
+    """
+    share = 100 * counts / counts.sum(1, keepdims=True).clip(min=1)
+    figure, axis = plt.subplots(figsize=(0.5 * counts.shape[1] + 2.2, 0.42 * counts.shape[0] + 1.2))
+    sns.heatmap(share, ax=axis, vmin=0, vmax=50, cmap="cividis", annot=True, fmt=".0f", cbar=False, annot_kws={"fontsize": 9})
+    for block, expert in zip(*np.nonzero(frozen)):
+        axis.plot(expert + 0.87, block + 0.17, marker="o", markersize=4, color="white", markeredgecolor="black")
+    axis.set(title=title, xlabel="expert", ylabel="block")
+    return figure
+
+
+def ddas_errors(errors, limits, tasks):
+    """Relative errors of each task's images (columns) under each task's autoencoder (panels), with the limits.
+
+    errors: task -> (N, 1 + T) as `DDAS.errors`; limits (T,) as `DDAS.limits`.
+    """
+    figure, axes = plt.subplots(1, len(limits), figsize=(1.75 * len(limits) + 1, 3), sharey=True, squeeze=False)
+    for t, axis in enumerate(axes[0]):
+        groups = [np.log10(errors[name][:, t + 1] / errors[name][:, 0]) for name in tasks]
+        colours = ["C1" if j == t else "lightgrey" for j in range(len(tasks))]
+        sns.boxplot(dict(zip(tasks, groups)), orient="h", width=0.6, fliersize=1.5, palette=colours, ax=axis)
+        axis.axvline(np.log10(limits[t]), color="black", linewidth=1)
+        axis.set(title=tasks[t], xlabel="", ylabel="")
+    figure.supxlabel("log10 of error relative to the reference's (the line: the limit)", fontsize=10)
+    return figure
