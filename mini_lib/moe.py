@@ -41,7 +41,8 @@ class MoEAdapter(nn.Module):
         """A router for a new task; it alone among the routers is trained from now on. Counting starts anew."""
         for router in self.routers:
             router.requires_grad_(False)
-        self.routers.append(Router(self.width, len(self.experts), self.top_k).to(self.counts.device))
+        router = Router(self.width, len(self.experts), self.top_k)
+        self.routers.append(router.to(self.counts.device).train(self.training))
         self.counts.zero_()
 
     def freeze(self, number):

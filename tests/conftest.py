@@ -3,8 +3,11 @@
 import os
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
+
+from mini_lib import mini_mtil, tiny_clip
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MOE_SHARED", ROOT.parent / "shared"))
@@ -25,3 +28,22 @@ def real_images():
     if not (SHARED / "data" / "folders").is_dir():
         pytest.skip("the real images are not here (set MOE_SHARED to the folder that has data/folders)")
     return SHARED / "data" / "folders"
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return open_clip.get_tokenizer("ViT-B-32")
+
+
+@pytest.fixture
+def clip():
+    """A CLIP of two blocks a tower with random weights."""
+    return tiny_clip.build(width=64, vision_layers=2, text_layers=2).requires_grad_(False).eval()
+
+
+@pytest.fixture
+def small():
+    """Three tasks of MiniMTIL with 10 training and 4 test images a class."""
+    benchmark = mini_mtil(seed=0, train_per_class=10, test_per_class=4)
+    benchmark.tasks = benchmark.tasks[:3]
+    return benchmark

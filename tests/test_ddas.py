@@ -1,0 +1,82 @@
+"""DDAS: the two rules by hand, learning, granularity, state."""
+
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from mini_lib.ddas import DDAS, Autoencoder, select_below, select_calibrated
+
+
+def test_paper_rule_by_hand():
+    errors = torch.tensor([[0.3, 0.1, 0.2], [0.3, 0.2, 0.1], [0.05, 0.1, 0.2], [0.3, 0.25, 0.2], [0.1, 0.1, 0.1]])
+    assert select_below(errors, 0.15).tolist() == [0, 1, -1, -1, -1]  # last row: the reference wins the tie
+    assert select_below(errors, 0.2).tolist() == [0, 1, -1, 1, -1]  # an error equal to the threshold is accepted
+
+
+def test_calibrated_rule_by_hand():
+    limits = torch.tensor([0.5, 0.8])
+    errors = torch.tensor([[1.0, 0.4, 0.9], [1.0, 0.6, 0.7], [1.0, 0.6, 0.9], [10.0, 4.0, 4.0]])
+    # relative to limits: (0.8, 1.1), (1.2, 0.9), (1.2, 1.1), (0.8, 0.5)
+    assert select_calibrated(errors, limits).tolist() == [0, 1, -1, 1]
+    assert select_calibrated(torch.ones(2, 1), torch.zeros(0)).tolist() == [-1, -1]
+
+
+def test_autoencoder_error_by_hand():
+    autoencoder = Autoencoder(2, 1, squash=False)
+    with torch.no_grad():
+        for p in autoencoder.parameters():
+            p.fill_(1.0)
+    # code = relu(1 + 2 + 1) = 4, output = (5, 5), error = ((5-1)^2 + (5-2)^2) / 2
+    assert autoencoder.error(torch.tensor([[1.0, 2.0]])).item() == 12.5
+
+
+@pytest.fixture
+def looks():
+    """Three kinds of images that differ in look: noise, dark, striped."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(120, 3, 32, 32, generator=generator)
+    dark = torch.randn(120, 3, 32, 32, generator=generator) * 0.05 - 0.9
+    striped = torch.randn(120, 3, 32, 32, generator=generator) * 0.1 + torch.arange(32).remainder(4).sub(1.5)
+    return [TensorDataset(x, torch.zeros(120).long()) for x in (noise, dark, striped)]
+
+
+@pytest.mark.parametrize("features, threshold", [("statistics", None), ("patches", 0.02)])
+def test_learns_looks(clip, looks, features, threshold):
+    torch.manual_seed(0)
+    ddas = DDAS(clip, features, block=1, threshold=threshold, iterations=100)
+    noise, dark, striped = looks
+    ddas.learn_reference(noise)
+    x = torch.cat([d.tensors[0][:20] for d in looks])
+    assert ddas.select(x).tolist() == [-1] * 60 and ddas.errors(x).shape == (60, 1)
+    ddas.learn_task(dark, dark)
+    assert ddas.errors(x).shape == (60, 2)
+    if features == "statistics":
+        chosen = ddas.select(x)
+        assert chosen[:20].tolist() == [-1] * 20 and chosen[40:].tolist() == [-1] * 20
+        assert (chosen[20:40] == 0).float().mean() >= 0.9
+    ddas.learn_task(striped, striped)
+    chosen = ddas.select(x)
+    assert (chosen[20:40] == 0).float().mean() >= 0.9 and (chosen[40:] == 1).float().mean() >= 0.9
+
+    again = DDAS(clip, features, block=1, threshold=threshold)
+    again.load_selector_state_dict(ddas.selector_state_dict())
+    assert torch.equal(again.errors(x), ddas.errors(x)) and torch.equal(again.select(x), chosen)
+
+
+def test_batch_granularity_gives_one_answer(clip, looks):
+    torch.manual_seed(0)
+    ddas = DDAS(clip, block=1, iterations=50, granularity="batch")
+    ddas.learn_reference(looks[0])
+    ddas.learn_task(looks[1], looks[1])
+    mostly_dark = torch.cat([looks[1].tensors[0][:30], looks[0].tensors[0][:2]])
+    assert ddas.select(mostly_dark).shape == (32,) and len(ddas.select(mostly_dark).unique()) == 1
+    assert ddas.select(looks[1].tensors[0][:8]).tolist() == [0] * 8
+
+
+def test_bad_use(clip, looks):
+    with pytest.raises(ValueError, match="features 'pixels' are unknown"):
+        DDAS(clip, "pixels")
+    with pytest.raises(ValueError, match="'sample' or 'batch'"):
+        DDAS(clip, granularity="image")
+    with pytest.raises(RuntimeError, match="learn_reference before"):
+        DDAS(clip, block=1).learn_task(looks[0], looks[0])

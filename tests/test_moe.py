@@ -1,0 +1,174 @@
+"""MoEClip: the original path, batches of mixed tasks, what training may touch, activate–freeze."""
+
+import copy
+
+import open_clip
+import pytest
+import torch
+
+from mini_lib.clip import encode_text_trimmed
+from mini_lib.moe import MoEClip
+
+
+@pytest.fixture
+def images():
+    return torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def tokens(tokenizer):
+    return tokenizer(["a star.", "a photo of the number three in red.", "the letter k.", "something green."])
+
+
+def stirred(clip, tasks=("a", "b"), **settings):
+    """A MoEClip whose experts and routers are random instead of zero, so that every path gives something else."""
+    model = MoEClip(clip, **{"num_experts": 4, "bottleneck": 8, **settings})
+    for task in tasks:
+        model.add_task(task)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in model.layers:
+            for p in layer.parameters():
+                p.copy_(torch.randn(p.shape, generator=generator) * 0.5)
+    return model.eval()
+
+
+def test_original_path_is_clip_to_the_bit(clip, images, tokens):
+    expected_image, expected_text = clip.encode_image(images), encode_text_trimmed(clip, tokens)
+    model = stirred(clip)
+    assert torch.equal(model.encode_image(images), expected_image)
+    assert torch.equal(model.encode_image(images, torch.full((6,), -1)), expected_image)
+    assert torch.equal(model.encode_text(tokens), expected_text)
+    assert not torch.allclose(model.encode_image(images, "a"), expected_image, atol=1e-2)
+    torch.testing.assert_close(expected_text, clip.encode_text(tokens), atol=1e-5, rtol=1e-5)
+
+
+def test_new_task_starts_as_clip(clip, images):
+    model = MoEClip(clip, num_experts=3)
+    model.add_task("a")
+    torch.testing.assert_close(model.eval().encode_image(images, "a"), clip.encode_image(images), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("token", ["sot", "eot"])
+def test_mixed_batch_equals_one_task_at_a_time(clip, images, tokens, token):
+    model = stirred(clip, text_router_token=token)
+    mixed = model.encode_image(images, torch.tensor([0, -1, 1, 1, 0, -1]))
+    for row, task in enumerate(["a", None, 1, "b", 0, -1]):
+        torch.testing.assert_close(mixed[row], model.encode_image(images, task)[row], atol=1e-5, rtol=1e-5)
+    mixed = model.encode_text(tokens, torch.tensor([1, 0, -1, 0]))
+    for row, task in enumerate([1, 0, None, 0]):
+        torch.testing.assert_close(mixed[row], model.encode_text(tokens, task)[row], atol=1e-5, rtol=1e-5)
+
+
+def test_text_gate_sees_the_prompt_only_at_its_end(clip, tokens):
+    for token, same in (("sot", True), ("eot", False)):
+        model = stirred(copy.deepcopy(clip), text_router_token=token)
+        seen = []
+        handle = model.text_layers[1].routers[0].register_forward_hook(lambda m, i, o: seen.append(o[0]))
+        model.encode_text(tokens, 0)
+        handle.remove()
+        assert torch.allclose(seen[0], seen[0][:1].expand_as(seen[0]), atol=1e-5) == same
+
+
+def test_a_step_leaves_the_rest_untouched(clip, images):
+    model = stirred(clip)
+    model.add_task("c")
+    model.image_layers[0].frozen[0] = True
+    for layer in model.layers:
+        layer.apply_frozen()
+    model.train()
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01, weight_decay=0.1)
+
+    def changed_by_a_step(*experts):
+        """Names of what changes in a step whose noise drives every sample to these experts."""
+        noise = torch.zeros(2, 6, 4)
+        noise[:, :, list(experts)] = 30.0
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        optimiser.zero_grad()
+        model.encode_image(images, "c", noise).pow(2).sum().backward()
+        optimiser.step()
+        return {k for k, v in model.state_dict().items() if not torch.equal(v, before[k]) and "counts" not in k}
+
+    for experts in ((0, 1), (2, 3), (0, 1)):  # in the second step, 0 and 1 have moments already and must not move
+        changed = changed_by_a_step(*experts)
+        moved = {tuple(k.split(".")[:4]) for k in changed}
+        assert {m for m in moved if m[2] == "experts"} == {
+            ("image_layers", str(block), "experts", str(e)) for block in (0, 1) for e in experts
+        } - {("image_layers", "0", "experts", "0")}
+        assert {m for m in moved if m[2] != "experts"} == {("image_layers", str(b), "routers", "2") for b in (0, 1)}
+
+
+def test_counts_and_freezing(clip, images):
+    model = stirred(clip)
+    layer = model.image_layers[0]
+    model.add_task("c")
+    model.train()
+    model.encode_image(images, "c")
+    assert layer.counts.sum() == 2 * len(images)  # top-2
+    model.eval()
+    model.encode_image(images, "c")
+    assert layer.counts.sum() == 2 * len(images)  # evaluation does not count
+    layer.counts.copy_(torch.tensor([3, 9, 9, 0]))
+    model.text_layers[0].counts.copy_(torch.tensor([0, 0, 5, 0]))
+    model.freeze_used_experts()
+    assert layer.frozen.tolist() == [False, True, True, False]
+    assert model.text_layers[0].frozen.tolist() == [False, False, True, False]  # an unused expert is never frozen
+    assert [e.down_proj.weight.requires_grad for e in layer.experts] == [True, False, False, True]
+    model.add_task("d")
+    assert layer.counts.sum() == 0
+    layer.counts.copy_(torch.tensor([1, 8, 0, 7]))
+    model.freeze_used_experts(number=None)
+    assert layer.frozen.tolist() == [True, True, True, True]  # the union grows
+    assert [r.w_gate.requires_grad for r in layer.routers] == [False, False, False, True]
+
+
+def test_state_survives(clip, images):
+    model = stirred(copy.deepcopy(clip))
+    model.image_layers[0].frozen[1] = True
+    other = MoEClip(copy.deepcopy(clip), num_experts=4, bottleneck=8).eval()
+    other.load_adapter_state_dict(model.adapter_state_dict())
+    assert other.tasks == ["a", "b"]
+    assert torch.equal(other.encode_image(images, "b"), model.encode_image(images, "b"))
+    assert not other.image_layers[0].experts[1].up_proj.weight.requires_grad
+    with pytest.raises(ValueError, match="another number of experts"):
+        MoEClip(copy.deepcopy(clip), num_experts=5, bottleneck=8).load_adapter_state_dict(model.adapter_state_dict())
+
+
+def test_deep_copy_is_independent(clip, images):
+    model = stirred(clip)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in twin.image_layers.parameters():
+            p.zero_()
+    assert torch.equal(twin.encode_image(images, "a"), clip.encode_image(images))
+    assert not torch.equal(model.encode_image(images, "a"), clip.encode_image(images))
+
+
+def test_an_error_leaves_no_route_behind(clip, images):
+    model = stirred(clip)
+    with pytest.raises(RuntimeError):
+        model.encode_image(torch.randn(6, 3, 16, 16), "a")
+    assert torch.equal(clip.encode_image(images), model.encode_image(images))
+
+
+@pytest.mark.parametrize(
+    "task, error, words",
+    [
+        ("z", KeyError, "never added"), (2, IndexError, "between -1 and 1"), (-2, IndexError, "between -1 and 1"),
+        (torch.tensor([0, 1]), ValueError, "6 samples"), (torch.zeros(6), TypeError, "LongTensor"),
+    ],
+)  # fmt: skip
+def test_bad_tasks(clip, images, task, error, words):
+    with pytest.raises(error, match=words):
+        stirred(clip).encode_image(images, task)
+
+
+def test_bad_settings(clip):
+    model = MoEClip(clip, num_experts=2)
+    model.add_task("a")
+    with pytest.raises(ValueError, match="there already"):
+        model.add_task("a")
+    with pytest.raises(ValueError, match="'sot' or 'eot'"):
+        MoEClip(clip, text_router_token="cls")
+    with pytest.raises(ValueError, match="take a ViT CLIP"):
+        MoEClip(open_clip.create_model("RN50", pretrained=None), num_experts=2)
