@@ -102,8 +102,8 @@ class DDAS(nn.Module):
     """
 
     def __init__(
-        self, clip, features="statistics", block=2, threshold=None, granularity="sample",
-        iterations=400, learning_rate=3e-3, batch_size=128, quantile=0.99, margin=1.1,
+        self, clip, features="statistics", block=1, threshold=None, granularity="sample",
+        iterations=300, learning_rate=3e-3, batch_size=128, quantile=0.99,
     ):  # fmt: skip
         super().__init__()
         if features not in FEATURES:
@@ -113,7 +113,7 @@ class DDAS(nn.Module):
         self.features = FEATURES[features](clip, block)
         self.threshold, self.granularity = threshold, granularity
         self.iterations, self.learning_rate, self.batch_size = iterations, learning_rate, batch_size
-        self.quantile, self.margin = quantile, margin
+        self.quantile = quantile
         self.autoencoders = nn.ModuleList()
         self.register_buffer("mean", None)
         self.register_buffer("std", None)
@@ -145,7 +145,7 @@ class DDAS(nn.Module):
             raise RuntimeError("DDAS knows no reference images yet: call learn_reference before learn_task.")
         self._learn(self._extract_all(train))
         own = self._errors_of(self._extract_all(held_out))
-        limit = (own[:, -1] / own[:, 0]).quantile(self.quantile) * self.margin
+        limit = (own[:, -1] / own[:, 0]).quantile(self.quantile)
         self.limits = torch.cat([self.limits, limit[None]])
 
     def _learn(self, features):

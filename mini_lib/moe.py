@@ -34,8 +34,6 @@ class MoEAdapter(nn.Module):
         self.register_buffer("counts", torch.zeros(num_experts, dtype=torch.long))
         self.register_buffer("frozen", torch.zeros(num_experts, dtype=torch.bool))
         self.usage = None
-        self.route = None
-        self._input = None
 
     def add_router(self):
         """A router for a new task; it alone among the routers is trained from now on. Counting starts anew."""
@@ -81,21 +79,39 @@ class MoEAdapter(nn.Module):
                 added.index_add_(0, rows, gates[rows, e, None, None] * self.experts[e](x[rows]))
         return added
 
-    def attach(self, block):
-        """Add this layer's output to that of a block of open_clip, whose own code stays as it is."""
-        block.ln_2.register_forward_pre_hook(self._keep_input)
-        block.register_forward_hook(self._add_output)
+    def train(self, mode=True):
+        """Leaving training mode also forgets the usage of the last batch, and with it that batch's graph."""
+        self.usage = self.usage if mode else None
+        return super().train(mode)
 
-    def _keep_input(self, ln_2, inputs):
-        if self.route is not None:
-            self._input = inputs[0]  # the block's state after attention, not normalised
 
-    def _add_output(self, block, inputs, output):
-        if self.route is None:
-            return output
-        added = self(batch_first(block, self._input), self.route)
-        self._input = None
-        return output + batch_first(block, added)
+@contextmanager
+def attached(layers, blocks, task, token, noise):
+    """While this holds, each layer's output is added to that of its block; open_clip's own code stays as it is.
+
+    Arguments as in `Route`, noise (blocks, B, E). Nothing is left on the blocks afterwards, whatever happens.
+    """
+    hooks = []
+    try:
+        for i, (layer, block) in enumerate(zip(layers, blocks)):
+            route = Route(task, token, None if noise is None else noise[i])
+            hooks += _attach(layer, block, route)
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _attach(layer, block, route):
+    state = []  # of the block after attention, not normalised: what its second LayerNorm reads
+
+    def keep(ln_2, inputs):
+        state.append(inputs[0])
+
+    def add(block, inputs, output):
+        return output + batch_first(block, layer(batch_first(block, state.pop()), route))
+
+    return block.ln_2.register_forward_pre_hook(keep), block.register_forward_hook(add)
 
 
 class MoEClip(nn.Module):
@@ -120,12 +136,8 @@ class MoEClip(nn.Module):
         self.tasks = []
 
         def layers(blocks):
-            made = nn.ModuleList()
-            for block in blocks:
-                width = block.ln_2.normalized_shape[0]
-                made.append(MoEAdapter(width, num_experts, top_k, bottleneck, scale, dropout))
-                made[-1].attach(block)
-            return made
+            widths = [block.ln_2.normalized_shape[0] for block in blocks]
+            return nn.ModuleList(MoEAdapter(w, num_experts, top_k, bottleneck, scale, dropout) for w in widths)
 
         self.image_layers = layers(vision_blocks(clip))
         self.text_layers = layers(text_blocks(clip))
@@ -180,29 +192,21 @@ class MoEClip(nn.Module):
             raise IndexError(f"task indices must lie between -1 and {len(self.tasks) - 1}: {len(self.tasks)} were added.")
         return indices.long()
 
-    @contextmanager
-    def _routed(self, layers, task, token, noise):
-        """While this holds, the given layers are at work; they are idle again afterwards, whatever happens."""
-        try:
-            if bool((task >= 0).any()):
-                for i, layer in enumerate(layers):
-                    layer.route = Route(task, token, None if noise is None else noise[i])
-            yield
-        finally:
-            for layer in layers:
-                layer.route = layer._input = None
-
     def encode_image(self, images, task=None, noise=None):
         """images (B, 3, H, W) -> features (B, D), not normalised. noise (layers, B, E): the routers' noise, if given."""
         task = self.task_indices(task, len(images))
-        with self._routed(self.image_layers, task, torch.zeros_like(task), noise):
+        if (task < 0).all():
+            return self.clip.encode_image(images)
+        with attached(self.image_layers, vision_blocks(self.clip), task, torch.zeros_like(task), noise):
             return self.clip.encode_image(images)
 
     def encode_text(self, tokens, task=None, noise=None):
         """tokens (B, L) -> features (B, D), not normalised. noise (layers, B, E): the routers' noise, if given."""
         task = self.task_indices(task, len(tokens))
+        if (task < 0).all():
+            return encode_text_trimmed(self.clip, tokens)
         token = tokens.argmax(dim=-1) if self.text_router_token == "eot" else torch.zeros_like(task)
-        with self._routed(self.text_layers, task, token, noise):
+        with attached(self.text_layers, text_blocks(self.clip), task, token, noise):
             return encode_text_trimmed(self.clip, tokens)
 
     def balance_loss(self):

@@ -26,6 +26,7 @@ from .benchmarks.drawing import (
     COLOURS, LETTERS, NUMBERS, PATTERNS, SHAPES, SIZE, glyph_mask, pattern_mask, shape_mask,
 )  # fmt: skip
 from .clip import encode_text_trimmed
+from .progress import progress
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 WEIGHTS = DATA / "tiny_clip.safetensors"
@@ -127,7 +128,7 @@ def draw_pairs(count, seed):
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     captions = []
     kinds = rng.choice(list(KINDS), size=count, p=list(KINDS.values()))
-    for i, kind in enumerate(tqdm(kinds, desc="drawing pairs", mininterval=5, leave=False)):
+    for i, kind in enumerate(progress(kinds, "drawing pairs")):
         name = rng.choice(CONCEPTS[kind])
         images[i], ink, paper = draw_concept(kind, name, rng)
         caption = TEMPLATES[rng.integers(len(TEMPLATES))].format(phrase(kind, name, ink, paper, rng))
@@ -175,7 +176,7 @@ def pretrain(steps, batch=256, lr=1e-3, warmup=200, pairs=80_000, seed=0, work=N
         optimiser.load_state_dict(state["optimiser"])
         first, seconds, losses = state["step"], state["seconds"], state["losses"]
     began = time.perf_counter()
-    bar = tqdm(range(first, steps), desc="pretraining", initial=first, total=steps, mininterval=10)
+    bar = tqdm(range(first, steps), desc="pretraining", initial=first, total=steps, mininterval=20)
     for step in bar:
         epoch, position = divmod(step, pairs // batch)
         order = torch.randperm(pairs, generator=torch.Generator().manual_seed(seed * 1000 + epoch))

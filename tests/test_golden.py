@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from mini_lib.adapter import Adapter
-from mini_lib.clip import class_embeddings
+from mini_lib.clip import batch_first, class_embeddings
 from mini_lib.ddas import Autoencoder, select_below
 from mini_lib.methods.base import learning_rate_at
-from mini_lib.moe import Route
+from mini_lib.moe import attached
 from mini_lib.official import convert, own_name
 from mini_lib.router import Router, load_balance_loss
 
@@ -98,17 +98,13 @@ def test_block(golden, config, model, which):
     x = data["x"]  # (L, B, D)
     length, batch, _ = x.shape
     mask = None if which == "image" else torch.full((length, length), float("-inf")).triu(1)
-    sequence_first = not block.attn.batch_first
 
     def forward(task, noise=None):
-        if task >= 0:
-            layer.route = Route(torch.full((batch,), task), torch.zeros(batch, dtype=torch.long), noise)
         layer.counts.zero_()
-        try:
-            y = block(x if sequence_first else x.transpose(0, 1), attn_mask=mask)
-        finally:
-            layer.route = None
-        return y if sequence_first else y.transpose(0, 1)
+        noise = None if noise is None else noise[None]
+        indices = torch.full((batch,), task)
+        with attached([layer] if task >= 0 else [], [block], indices, torch.zeros_like(indices), noise):
+            return batch_first(block, block(batch_first(block, x.transpose(0, 1)), attn_mask=mask)).transpose(0, 1)
 
     close(forward(-1), data["zeroshot.y"])
     for task in range(config["config"]["tasks"]):

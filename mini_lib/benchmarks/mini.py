@@ -43,8 +43,8 @@ def _mix(mask, ink, paper):
 
 def _chalk(letter, rng):
     """A letter in chalk on a blackboard that was wiped badly."""
-    mask = glyph_mask(letter, rng, scale=(0.5, 0.85), turn=0.45)
-    mask = mask * (rng.random((SIZE, SIZE)) < 0.72)
+    mask = glyph_mask(letter, rng, scale=(0.55, 0.85), turn=0.4)
+    mask = mask * (rng.random((SIZE, SIZE)) < 0.8)
     board = np.array([0.10, 0.22, 0.17]) + _clouds(rng, 5, 0.07)[..., None]
     chalk = np.array([0.88, 0.88, 0.80]) + rng.normal(0, 0.12, (SIZE, SIZE, 1))
     return _mix(_blur(mask, 1), chalk, board)
@@ -63,9 +63,9 @@ def _fabric(pattern, rng):
 def _sketch(shape, rng):
     """A shape in pencil, drawn twice with a shaky hand, on ruled paper."""
     state = rng.bit_generator.state
-    first = shape_mask(shape, rng, outline=2, wobble=0.05)
+    first = shape_mask(shape, rng, outline=2, wobble=0.035)
     after, rng.bit_generator.state = rng.bit_generator.state, state
-    second = shape_mask(shape, rng, outline=2, wobble=0.08)
+    second = shape_mask(shape, rng, outline=2, wobble=0.055)
     rng.bit_generator.state = after
     lines = np.zeros((SIZE, SIZE), np.float32)
     lines[rng.integers(5) :: 5] = 0.55
@@ -104,12 +104,12 @@ def _plates(number, rng):
 
 def _neon(shape, rng):
     """A shape as a glowing tube at night, mirrored in the wet street below."""
-    tube = shape_mask(shape, rng, scale=(0.5, 0.75), turn=0.5, outline=3)
-    glow = _blur(tube, 5) * 2.2
+    tube = shape_mask(shape, rng, scale=(0.6, 0.85), turn=0.4, outline=3)
+    glow = _blur(tube, 4) * 1.5
     colour = rng.uniform(0.1, 1, 3)
     colour = colour / colour.max()
     lamp = tube[..., None] * (0.6 + 0.4 * colour) + glow[..., None] * colour
-    mirror = _blur(lamp[::-1].mean(-1), 2)[..., None] * colour * np.linspace(0, 0.9, SIZE)[:, None, None]
+    mirror = _blur(lamp[::-1].mean(-1), 2)[..., None] * colour * np.linspace(0, 0.6, SIZE)[:, None, None]
     night = np.array([0.03, 0.02, 0.08]) + np.abs(_clouds(rng, 16, 0.05))[..., None]
     return night + lamp + mirror
 

@@ -16,7 +16,7 @@ class AdapterPerTask(Method):
     name = "adapter-per-task"
 
     def __init__(
-        self, clip, tokenizer, bottleneck=64, learning_rate=1e-2, iterations=150, batch_size=64,
+        self, clip, tokenizer, bottleneck=64, learning_rate=2e-2, iterations=150, batch_size=64,
         label_smoothing=0.2, seed=0,
     ):  # fmt: skip
         super().__init__(

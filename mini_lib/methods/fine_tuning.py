@@ -14,7 +14,7 @@ class FineTuning(Method):
     name = "fine-tuning"
 
     def __init__(
-        self, clip, tokenizer, learning_rate=1e-3, iterations=150, batch_size=64, label_smoothing=0.2, seed=0
+        self, clip, tokenizer, learning_rate=3e-4, iterations=150, batch_size=64, label_smoothing=0.2, seed=0
     ):
         super().__init__(
             copy.deepcopy(clip), tokenizer, learning_rate=learning_rate, iterations=iterations,

@@ -21,7 +21,7 @@ class MoEAdapters(Method):
     name = "moe-adapters"
 
     def __init__(
-        self, clip, tokenizer, reference=None, num_experts=8, top_k=2, bottleneck=32, text_router_token="sot",
+        self, clip, tokenizer, reference=None, num_experts=14, top_k=2, bottleneck=64, text_router_token="sot",
         learning_rate=1e-2, iterations=150, batch_size=64, label_smoothing=0.2, load_balance_weight=0.0, freeze=2,
         selector="ddas", ddas=None, seed=0,
     ):  # fmt: skip

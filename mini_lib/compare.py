@@ -1,0 +1,80 @@
+"""Methods against each other on MiniMTIL: `python -m mini_lib.compare`. Read in notebook 07.
+
+Every method learns every order with every seed; a run that was stopped goes on, one that is done is not repeated.
+The result is one tidy CSV: a line for each accuracy.
+"""
+
+import argparse
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from .benchmarks import mini_mtil
+from .clip import load_clip
+from .methods import make_method
+from .run import ROUTING, run, seconds_learned
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "data" / "results" / "mini_mtil.csv"
+CONTESTANTS = {  # name in tables -> method and settings; what is not set here is the method's default
+    "zero-shot": ("zero-shot", {}),
+    "fine-tuning": ("fine-tuning", {}),
+    "adapter-per-task": ("adapter-per-task", {}),
+    "moe-adapters, task known": ("moe-adapters", {"selector": "known"}),
+    "moe-adapters": ("moe-adapters", {}),
+}
+
+
+def compete(name, order, seed, out):
+    """One contestant through one stream; returns its lines of the table."""
+    torch.set_num_threads(1)  # two runs side by side, a thread each, are faster than two threads for one
+    benchmark = mini_mtil(seed, order)
+    clip, _, tokenizer = load_clip("tiny")
+    method, settings = CONTESTANTS[name]
+    settings = dict(settings)
+    if method != "zero-shot":
+        settings["seed"] = 100 * seed
+    if method == "moe-adapters":
+        settings["reference"] = benchmark.reference
+    folder = Path(out) / name.replace(", ", "-").replace(" ", "-") / f"order{order}-seed{seed}"
+    learner = make_method(method, clip, tokenizer, **settings)
+    matrix = run(learner, benchmark, folder, log=lambda line: None)
+    table = matrix.frame().stack().rename("accuracy").rename_axis(["after", "task"]).reset_index()
+    if (folder / ROUTING).exists():
+        table["routed"] = pd.read_csv(folder / ROUTING, index_col=0).stack().to_numpy()
+    facts = {"method": name, "order": order, "seed": seed}
+    table = table.assign(**facts, seconds=round(seconds_learned(folder), 1), trained_parameters=learner.trained_parameters)
+    return table[[*facts, *table.columns.difference([*facts], sort=False)]]
+
+
+def compare(names, orders, seeds, out, workers=None):
+    """All combinations, a process for each core; returns the table."""
+    jobs = [(name, order, seed, out) for seed in seeds for order in orders for name in names]
+    parts = []
+    with ProcessPoolExecutor(workers or os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        pending = {pool.submit(compete, *job): job for job in jobs}
+        for future in as_completed(pending):
+            parts.append(future.result())
+            print(f"{len(parts)} of {len(jobs)}: {pending[future][:3]}", flush=True)
+    return pd.concat(parts).sort_values(["method", "order", "seed"], kind="stable").round(4)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m mini_lib.compare", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--methods", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS))
+    parser.add_argument("--orders", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--work", default=str(ROOT / "runs" / "compare"), help="folder of the runs; they are resumable")
+    parser.add_argument("--out", default=str(RESULTS), help="the CSV")
+    options = parser.parse_args(arguments)
+    table = compare(options.methods, options.orders, options.seeds, options.work)
+    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(options.out, index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""MiniMTIL and folders: sizes, disjoint splits, determinism, and every way a folder can be wrong."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mini_lib import folders, load_clip, mini_mtil
+from mini_lib.benchmarks.base import hold_out
+from mini_lib.benchmarks.mini import ORDERS, TASKS
+
+
+def test_mini_mtil_has_what_it_promises():
+    benchmark = mini_mtil(seed=3)
+    assert [t.name for t in benchmark.tasks] == list(ORDERS[1]) and set(ORDERS[1]) == set(ORDERS[2]) == set(TASKS)
+    for task in benchmark.tasks:
+        images, labels = task.train.tensors
+        assert images.shape == (800, 3, 32, 32) and images.abs().max() <= 1
+        assert labels.bincount().tolist() == [80] * 10 and len(task.classnames) == 10
+        assert task.val.tensors[1].bincount().tolist() == [20] * 10
+        assert task.test.tensors[1].bincount().tolist() == [50] * 10
+        rows = [{x.numpy().tobytes() for x in part.tensors[0]} for part in (task.train, task.val, task.test)]
+        assert not rows[0] & rows[2] and not rows[1] & rows[2] and not rows[0] & rows[1], task.name
+    names = [set(t.classnames) for t in benchmark.tasks]
+    assert any(names[i] == names[j] for i in range(7) for j in range(i))
+
+
+def test_mini_mtil_follows_its_seed():
+    one, same, other = (mini_mtil(seed, train_per_class=5, test_per_class=2) for seed in (1, 1, 2))
+    for a, b, c in zip(one.tasks, same.tasks, other.tasks):
+        assert torch.equal(a.train.tensors[0], b.train.tensors[0])
+        assert not torch.equal(a.train.tensors[0], c.train.tensors[0])
+    assert torch.equal(one.reference.tensors[0], same.reference.tensors[0])
+    again = {t.name: t for t in mini_mtil(1, order=2, train_per_class=5, test_per_class=2).tasks}
+    assert torch.equal(again["neon"].test.tensors[0], one.tasks[-1].test.tensors[0])
+
+
+@pytest.mark.parametrize("arguments, words", [(dict(order=3), "order 3 is unknown"), (dict(train_per_class=160), "at most 174")])
+def test_mini_mtil_refuses(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        mini_mtil(**arguments)
+
+
+def test_hold_out_takes_of_every_class():
+    kept, held = hold_out([0] * 10 + [1] * 5 + [2], 0.2, seed=0)
+    assert len(kept) + len(held) == 16 and not set(kept) & set(held)
+    assert sum(i < 10 for i in held) == 2 and sum(10 <= i < 15 for i in held) == 1 and 15 in kept
+
+
+@pytest.fixture
+def root(tmp_path):
+    rng = np.random.default_rng(0)
+    for task in ("birds", "cars"):
+        for part, count in (("train", 5), ("test", 2)):
+            for name in ("big_ones", "small"):
+                folder = tmp_path / task / part / name
+                folder.mkdir(parents=True)
+                for i in range(count):
+                    Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def preprocess():
+    return load_clip("tiny", pretrained=None)[1]
+
+
+def test_folders(root, preprocess):
+    benchmark = folders(root, preprocess)
+    assert [t.name for t in benchmark.tasks] == ["birds", "cars"]
+    task = benchmark.tasks[0]
+    assert task.classnames == ["big ones", "small"] and (len(task.train), len(task.val), len(task.test)) == (8, 2, 4)
+    image, label = task.test[3]
+    assert image.shape == (3, 32, 32) and label == 1 and task.test[3][0] is image  # remembered
+    assert not torch.equal(task.train[0][0], task.train[0][0])  # cropped anew
+    assert [t.name for t in folders(root, preprocess, tasks=["cars"]).tasks] == ["cars"]
+
+
+def test_a_class_may_be_absent_from_test(root, preprocess):
+    for path in (root / "birds/test/big_ones").iterdir():
+        path.unlink()
+    (root / "birds/test/big_ones").rmdir()
+    assert {label for _, label in folders(root, preprocess).tasks[0].test} == {1}
+
+
+def remove(folder):
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
+
+
+BREAKAGES = {
+    "missing root": (lambda root: remove(root), "does not exist: it should hold one folder a task"),
+    "empty root": (lambda root: [remove(p) for p in root.iterdir()], "is empty: it should hold one folder a task"),
+    "no train": (lambda root: remove(root / "cars/train"), "has no folder 'train'"),
+    "no test": (lambda root: remove(root / "cars/test"), "has no folder 'test'"),
+    "class only in test": (lambda root: remove(root / "cars/train/small") or (root / "cars/train/x").mkdir()
+                           or Image.new("RGB", (9, 9)).save(root / "cars/train/x/0.png"), "has the class 'small'"),
+    "one class": (lambda root: remove(root / "cars/train/small"), "needs at least two classes"),
+    "empty class": (lambda root: [p.unlink() for p in (root / "cars/train/small").iterdir()], "holds no images"),
+    "no image": (lambda root: (root / "cars/train/small/0.png").write_text("hello"), "0.png cannot be read as an image"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_broken_folders(root, preprocess, breakage):
+    break_it, words = BREAKAGES[breakage]
+    break_it(root)
+    with pytest.raises(ValueError, match=words):
+        folders(root, preprocess)
+
+
+def test_truncated_image_is_named_when_read(root, preprocess):
+    file = root / "cars/test/small/1.png"
+    file.write_bytes(file.read_bytes()[:200])
+    task = folders(root, preprocess).tasks[1]
+    with pytest.raises(ValueError, match="1.png cannot be read"):
+        list(task.test)
+
+
+def test_unknown_task_folder(root, preprocess):
+    with pytest.raises(ValueError, match="boats has no folder 'train'"):
+        folders(root, preprocess, tasks=["boats"])
+
+
+def test_real_images(real_images, preprocess):
+    benchmark = folders(real_images, preprocess, tasks=["eurosat", "pets3"])
+    assert [len(t.classnames) for t in benchmark.tasks] == [10, 3]
+    assert [len(t.test) for t in benchmark.tasks] == [300, 150]
+    assert len(benchmark.tasks[0].train) + len(benchmark.tasks[0].val) == 600

@@ -1,0 +1,76 @@
+"""The papermill command: unknown names, broken files, errors of a cell, interruption."""
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from mini_lib import execute
+
+PIPELINE = ROOT / "notebooks" / "07_the_full_pipeline.ipynb"
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook with two parameters that writes a summary, or fails when told to."""
+    code = nbformat.v4.new_code_cell
+    cells = [
+        code('OUT: str = "x"  # folder\nFAIL: bool = False', metadata={"tags": ["parameters"]}),
+        code('if FAIL:\n    raise ValueError("task folder cats has no folder \'train\'")'),
+        code('from pathlib import Path\nPath(OUT, "summary.csv").write_text("method,last\\nours,88.8\\n")'),
+    ]
+    path = tmp_path / "small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def parameters(tmp_path, text):
+    file = tmp_path / "p.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_runs_and_reports(notebook, tmp_path, capsys):
+    execute.main([str(notebook), str(parameters(tmp_path, f"OUT: {tmp_path / 'out'}"))])
+    assert "88.8" in capsys.readouterr().out
+    assert (tmp_path / "out/small.html").stat().st_size > 1000
+    assert "widgets" not in nbformat.read(tmp_path / "out/small.ipynb", 4).metadata
+
+
+def test_a_failing_cell_is_one_sentence(notebook, tmp_path):
+    with pytest.raises(SystemExit, match="^ValueError: task folder cats has no folder 'train'$"):
+        execute.main([str(notebook), str(parameters(tmp_path, f"OUT: {tmp_path / 'out'}\nFAIL: true"))])
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("LERNING_RATE: 1.0", r"unknown parameters \['LERNING_RATE'\].*knows \['FAIL', 'OUT'\]"),
+        ("- a\n- b", "must map parameter names"),
+        ("A: [1", "is no YAML file"),
+        ("A: !!python/object/apply:os.getcwd []", "is no YAML file"),
+    ],
+)
+def test_bad_parameter_files_run_nothing(notebook, tmp_path, text, words, monkeypatch):
+    monkeypatch.setattr(execute.papermill, "execute_notebook", lambda *a, **k: pytest.fail("it ran"))
+    with pytest.raises(SystemExit, match=words):
+        execute.main([str(notebook), str(parameters(tmp_path, text))])
+
+
+def test_missing_files(notebook, tmp_path):
+    with pytest.raises(SystemExit, match="No such file"):
+        execute.main([str(notebook), str(tmp_path / "none.yaml")])
+
+
+def test_interruption_says_how_to_go_on(notebook, tmp_path, monkeypatch, capsys):
+    def interrupted(*a, **k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute.papermill, "execute_notebook", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        execute.main([str(notebook), str(parameters(tmp_path, f"OUT: {tmp_path / 'out'}"))])
+    assert stop.value.code == 130 and "goes on after them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "notebooks/params").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_preset_fits_the_pipeline(file):
+    assert execute.load_parameters(PIPELINE, file)

@@ -1,0 +1,188 @@
+"""Methods and the incremental loop: what is learned, what is saved, and how a run goes on."""
+
+import errno
+
+import pytest
+import torch
+
+from mini_lib import METHODS, AccuracyMatrix, evaluate, make_method, run
+from mini_lib.methods import Method
+from mini_lib.methods.base import learning_rate_at, train
+
+QUICK = {
+    "zero-shot": {},
+    "fine-tuning": {"iterations": 3, "batch_size": 8},
+    "adapter-per-task": {"iterations": 3, "batch_size": 8, "bottleneck": 4},
+    "moe-adapters": {"iterations": 3, "batch_size": 8, "bottleneck": 4, "num_experts": 4,
+                     "ddas": {"block": 1, "iterations": 20}},
+}  # fmt: skip
+
+
+def made(name, clip, tokenizer, benchmark, **settings):
+    if name == "moe-adapters":
+        settings["reference"] = benchmark.reference
+    return make_method(name, clip, tokenizer, **{**QUICK[name], **settings})
+
+
+def silent(line):
+    pass
+
+
+def test_every_method_is_tried_here():
+    assert set(QUICK) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_interrupted_run_ends_in_the_same_numbers(clip, tokenizer, small, tmp_path, name, monkeypatch):
+    whole = run(made(name, clip, tokenizer, small), small, tmp_path / "whole", log=silent)
+    method = made(name, clip, tokenizer, small)
+    learn, calls = method.learn, []
+
+    def killed_in_the_second_task(task):
+        calls.append(task)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        learn(task)
+
+    monkeypatch.setattr(method, "learn", killed_in_the_second_task)
+    with pytest.raises(KeyboardInterrupt):
+        run(method, small, tmp_path / "parts", log=silent)
+    assert AccuracyMatrix.from_csv(tmp_path / "parts/matrix.csv").done == 1  # the finished task is kept
+    resumed = made(name, clip, tokenizer, small)
+    parts = run(resumed, small, tmp_path / "parts", log=silent)
+    assert (parts.values == whole.values).all()
+    assert (tmp_path / "parts/matrix.csv").read_text() == (tmp_path / "whole/matrix.csv").read_text()
+    images = small.tasks[0].test.tensors[0]
+    finished = made(name, clip, tokenizer, small)
+    lines = []
+    run(finished, small, tmp_path / "whole", log=lines.append)
+    assert len(lines) == 1 and "all 3 tasks are done" in lines[0]
+    with torch.no_grad():
+        assert torch.equal(finished.scores(images, small.tasks[0]), resumed.scores(images, small.tasks[0]))
+    assert finished.trained_parameters == resumed.trained_parameters
+
+
+def test_killed_between_saving_and_evaluating(clip, tokenizer, small, tmp_path, monkeypatch):
+    whole = run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "whole", log=silent)
+    monkeypatch.setattr("mini_lib.run.evaluate", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "parts", log=silent)
+    monkeypatch.undo()
+    parts = run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "parts", log=silent)
+    assert (parts.values == whole.values).all()
+    assert (tmp_path / "parts/routing.csv").read_text() == (tmp_path / "whole/routing.csv").read_text()
+
+
+def test_known_selector_keeps_zero_shot_exactly(clip, tokenizer, small, tmp_path):
+    zero_shot = run(made("zero-shot", clip, tokenizer, small), small, tmp_path / "z", log=silent)
+    known = run(made("moe-adapters", clip, tokenizer, small, selector="known"), small, tmp_path / "k", log=silent)
+    for j in range(1, 3):
+        assert (known.values[:j, j] == zero_shot.values[:j, j]).all()
+    newest = made("moe-adapters", clip, tokenizer, small, selector="none")
+    newest.learn(small.tasks[0])
+    assert newest.select(torch.zeros(3, 3, 32, 32), small.tasks[1]).tolist() == [0, 0, 0]
+
+
+def test_balance_loss_spreads_the_work(clip, tokenizer, small):
+    shares = []
+    for weight in (0.0, 1.0):
+        method = made("moe-adapters", clip, tokenizer, small, selector="known", iterations=40, learning_rate=0.05,
+                      load_balance_weight=weight)  # fmt: skip
+        method.learn(small.tasks[0])
+        shares.append(torch.stack([layer.counts.max() / layer.counts.sum() for layer in method.model.image_layers]).mean())
+    assert shares[1] < shares[0]
+
+
+def test_schedule_by_hand():
+    rates = [learning_rate_at(step, 6, 1.0, 2) for step in range(7)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447, 0.0], abs=1e-6)
+
+
+def test_fine_tuning_leaves_the_given_clip_alone(clip, tokenizer, small):
+    before = {k: v.clone() for k, v in clip.state_dict().items()}
+    method = made("fine-tuning", clip, tokenizer, small)
+    method.learn(small.tasks[0])
+    assert all(torch.equal(v, before[k]) for k, v in clip.state_dict().items())
+    assert torch.equal(method.clip.logit_scale, clip.logit_scale)
+    assert not torch.equal(method.clip.visual.proj, clip.visual.proj)
+
+
+def test_nan_loss_stops_with_a_remedy(clip, tokenizer, small, tmp_path):
+    with pytest.raises(FloatingPointError, match="at iteration .* of 3: lower the learning rate"):
+        run(made("fine-tuning", clip, tokenizer, small, learning_rate=1e9), small, tmp_path, log=silent)
+    with pytest.raises(FloatingPointError, match="at iteration 1 of 2"):
+        w = torch.ones(1, requires_grad=True)
+        train([w], lambda x, y: w.sum() * float("nan"), iter([(0, 0)] * 2), 2, 0.1)
+
+
+def test_other_settings_are_refused(clip, tokenizer, small, tmp_path):
+    run(made("zero-shot", clip, tokenizer, small), small, tmp_path, log=silent)
+    with pytest.raises(ValueError, match="other settings.*method.*Take another folder"):
+        run(made("fine-tuning", clip, tokenizer, small), small, tmp_path, log=silent)
+    small.settings["seed"] = 5
+    with pytest.raises(ValueError, match="other settings.*'seed': 0.*'seed': 5"):
+        run(made("zero-shot", clip, tokenizer, small), small, tmp_path, log=silent)
+
+
+def test_damaged_checkpoint(clip, tokenizer, small, tmp_path):
+    run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="checkpoint.safetensors is damaged.*delete"):
+        run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
+
+
+def test_full_disk_keeps_finished_tasks(clip, tokenizer, small, tmp_path, monkeypatch):
+    import mini_lib.run as module
+
+    real, calls = module.save_file, []
+
+    def full(state, path, metadata):
+        calls.append(1)
+        if len(calls) == 2:
+            path.write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(state, path, metadata=metadata)
+
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
+    assert not list(tmp_path.glob("*.part"))
+    monkeypatch.undo()
+    run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
+
+
+def test_out_that_is_a_file(clip, tokenizer, small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        run(made("zero-shot", clip, tokenizer, small), small, tmp_path / "file", log=silent)
+
+
+@pytest.mark.parametrize(
+    "name, settings, words",
+    [
+        ("lwff", {}, "method 'lwff' is unknown; there are"),
+        ("fine-tuning", {"rate": 1}, "cannot be made with"),
+        ("moe-adapters", {}, "needs reference images"),
+        ("moe-adapters", {"selector": "oracle"}, "'ddas', 'known' or 'none'"),
+    ],
+)
+def test_unknown_methods_and_settings(clip, tokenizer, name, settings, words):
+    with pytest.raises(ValueError, match=words):
+        make_method(name, clip, tokenizer, **settings)
+
+
+def test_bad_scores_are_named(clip, tokenizer, small):
+    class Wrong(Method):
+        def scores(self, images, task):
+            return torch.zeros(len(images), 3)
+
+    class Broken(Method):
+        def scores(self, images, task):
+            return torch.full((len(images), 10), float("nan"))
+
+    with pytest.raises(ValueError, match=r"Wrong.scores gave .* it must be \(images, classes\)"):
+        evaluate(Wrong(clip, tokenizer), small.tasks[0])
+    with pytest.raises(FloatingPointError, match="Broken gave scores that are no finite numbers"):
+        evaluate(Broken(clip, tokenizer), small.tasks[0])
+    assert not {"Wrong", "Broken", None} & set(METHODS)
