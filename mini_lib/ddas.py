@@ -1,7 +1,7 @@
 """Distribution Discriminative Auto-Selector: which task does an image belong to, if any? Built in notebook 06.
 
 One small autoencoder a task learns to reconstruct features of that task's images, one more those of reference images.
-What an autoencoder reconstructs badly is not of its kind. (Paper, section 3.4.)
+What an autoencoder reconstructs badly is not of its kind. (The paper's DDAS.)
 """
 
 import torch
@@ -28,6 +28,18 @@ class Autoencoder(nn.Module):
         return (self(features) - features).pow(2).mean(dim=1)
 
 
+class _Seen(Exception):
+    """Ends a forward pass at the block whose output is wanted: the later blocks would be wasted time."""
+
+    def __init__(self, output):
+        super().__init__()
+        self.output = output
+
+
+def _stop_here(module, inputs, output):
+    raise _Seen(output)
+
+
 class _BlockOutput(nn.Module):
     """Patch tokens of the frozen image tower after one of its blocks, the class token left out."""
 
@@ -38,13 +50,13 @@ class _BlockOutput(nn.Module):
 
     def patches(self, images):
         """images (B, 3, H, W) -> (B, patches, D)"""
-        seen = []
-        hook = self.block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        hook = self.block.register_forward_hook(_stop_here)
         try:
             self.clip.encode_image(images)
+        except _Seen as seen:
+            return batch_first(self.block, seen.output)[:, 1:]
         finally:
             hook.remove()
-        return batch_first(self.block, seen[0])[:, 1:]
 
 
 class PatchFeatures(_BlockOutput):
@@ -59,7 +71,7 @@ class PatchFeatures(_BlockOutput):
 class ChannelStatistics(_BlockOutput):
     """The look of an image rather than its content: mean and standard deviation of every channel over the patches."""
 
-    squash, code = False, 32
+    squash, code = False, 64
 
     def forward(self, images):
         patches = self.patches(images)

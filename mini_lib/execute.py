@@ -1,4 +1,4 @@
-"""Run a notebook unattended: `python -m mini_lib.execute NOTEBOOK PARAMETERS.yaml`.
+"""Run a notebook unattended: `python -m mini_lib.execute NOTEBOOK PARAMETERS.yaml [NAME=VALUE ...]`.
 
 A thin command over papermill, which only warns of a misspelt parameter and then computes for hours with the default:
 here unknown names are refused before anything runs. Shown in notebook 07.
@@ -11,15 +11,14 @@ from pathlib import Path
 
 import nbformat
 import papermill
-import pandas as pd
 import yaml
 from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def load_parameters(notebook, file):
-    """The parameters in a YAML file, all of them known to the notebook.
+def load_parameters(notebook, file, changes=()):
+    """The parameters in a YAML file and in `changes` ("NAME=VALUE", VALUE as in YAML), all known to the notebook.
 
     Raises ValueError with the known names where one is unknown, or where the file is no mapping of names to values.
     """
@@ -30,15 +29,20 @@ def load_parameters(notebook, file):
         raise ValueError(f"{file} is no YAML file: {error}") from error
     if not isinstance(parameters, dict):
         raise ValueError(f"{file} must map parameter names to values, one a line: NAME: value.")
+    for change in changes:
+        name, sign, value = change.partition("=")
+        if not sign:
+            raise ValueError(f"{change!r} is no change of a parameter: write NAME=VALUE.")
+        parameters[name] = yaml.safe_load(value)
     unknown = sorted(set(map(str, parameters)) - set(known))
     if unknown:
         raise ValueError(f"{file}: unknown parameters {unknown}. {Path(notebook).name} knows {sorted(known)}.")
     return parameters
 
 
-def execute(notebook, file):
-    """Run the notebook with the parameters of the file; it, an HTML report and its results lie in the folder OUT."""
-    parameters = load_parameters(notebook, file)
+def execute(notebook, file, changes=()):
+    """Run the notebook with these parameters; it, an HTML report and its results lie in the folder OUT."""
+    parameters = load_parameters(notebook, file, changes)
     out = ROOT / parameters.get("OUT", f"runs/{Path(file).stem}")
     parameters["OUT"] = str(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -53,16 +57,17 @@ def execute(notebook, file):
     nbformat.write(contents, executed)
     report = executed.with_suffix(".html")
     report.write_text(HTMLExporter().from_notebook_node(contents)[0], encoding="utf-8")
-    print(f"\n{pd.read_csv(out / 'summary.csv').round(1).to_string(index=False)}\n\nReport: {report}")
+    print(f"\nReport: {report}")
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m mini_lib.execute", description=__doc__.split("\n\n")[0])
     parser.add_argument("notebook", type=Path)
     parser.add_argument("parameters", type=Path, help="a YAML file; notebooks/params/ has examples")
+    parser.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="parameters that differ from the file's")
     options = parser.parse_args(arguments)
     try:
-        execute(options.notebook, options.parameters)
+        execute(options.notebook, options.parameters, options.changes)
     except papermill.PapermillExecutionError as error:
         sys.exit(f"{error.ename}: {error.evalue}")
     except (ValueError, OSError) as error:

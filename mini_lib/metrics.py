@@ -7,7 +7,7 @@ import pandas as pd
 class AccuracyMatrix:
     """Row i: accuracies in percent on every task after learning task i; column j: one task over time.
 
-    The accuracies before any training are not part of it (paper, section 4.1; Zheng et al. 2023, ZSCL). Each metric
+    The accuracies before any training are not part of it (as in the paper, after Zheng et al. 2023, ZSCL). Each metric
     is a mean over columns, NaN until all rows are there. `per_task()` has the columns.
     """
 

@@ -20,7 +20,7 @@ class Route(NamedTuple):
 
 
 class MoEAdapter(nn.Module):
-    """The experts of one block, shared by all tasks, and one router a task (paper, sections 3.2 and 3.3).
+    """The experts of one block, shared by all tasks, and one router a task: y = sum_i W_i E_i(x).
 
     counts (E,): samples sent to each expert while training the current task. frozen (E,): experts that no later task
     may change. usage: gates and load of the last training batch, for the balance loss.
@@ -165,7 +165,7 @@ class MoEClip(nn.Module):
         return len(self.tasks) - 1
 
     def freeze_used_experts(self, number=2):
-        """After a task: freeze its most used experts in every block of both towers (paper, section 3.3).
+        """After a task: freeze its most used experts in every block of both towers (the paper's activate–freeze).
 
         number: how many a block, as counted over the task's training; 2 in the official code whatever k is; None
         freezes all that were used at all.

@@ -8,7 +8,7 @@ NOISE_FLOOR = 1e-2  # added to the noise's standard deviation, so that it never 
 
 
 class Router(nn.Module):
-    """Noisy top-k gate (paper, equation 2; Shazeer et al. 2017, equations 3 to 5).
+    """Noisy top-k gate (the paper's W = Softmax(TopK(R(c))); Shazeer et al. 2017, equations 3 to 5).
 
     clean = x W_gate; when training, logits = clean + noise * (softplus(x W_noise) + 0.01), else logits = clean;
     gates = softmax over the k largest logits of a row, 0 elsewhere. Both matrices start at zero: all experts alike.

@@ -52,13 +52,13 @@ def replace_file(path, write):
         raise
 
 
-def run(method, benchmark, out, log=print):
+def run(method, benchmark, out, log=print, after_task=None):
     """Teach `method` the tasks of `benchmark` one after another; returns its AccuracyMatrix.
 
     The folder `out` holds settings.json, and after each task checkpoint.safetensors (all that was learned),
     matrix.csv, and for a method that selects routers routing.csv (percent of test images sent where they belong: to
     their own router once it is there, to the original CLIP before). The same call again goes on after the last task
-    that was finished, and ends in the same numbers.
+    that was finished, and ends in the same numbers. after_task(number of tasks learned) is called before a row counts as done.
     Raises ValueError where `out` holds a run of other settings or a damaged checkpoint, OSError where it cannot be
     written to.
     """
@@ -87,6 +87,8 @@ def run(method, benchmark, out, log=print):
             state = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
             replace_file(out / CHECKPOINT, lambda path: save_file(state, path, metadata=facts))
         if i >= matrix.done:
+            if after_task:
+                after_task(i + 1)
             results = [evaluate(method, other) for other in progress(benchmark.tasks, "evaluation")]
             if results[0][1] is not None:
                 routing.add_row([_well_sent(chosen, j, i) for j, (_, chosen) in enumerate(results)])

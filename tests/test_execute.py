@@ -16,10 +16,11 @@ def notebook(tmp_path):
     cells = [
         code('OUT: str = "x"  # folder\nFAIL: bool = False', metadata={"tags": ["parameters"]}),
         code('if FAIL:\n    raise ValueError("task folder cats has no folder \'train\'")'),
-        code('from pathlib import Path\nPath(OUT, "summary.csv").write_text("method,last\\nours,88.8\\n")'),
+        code('from pathlib import Path\nPath(OUT, "result").write_text("88.8")\nprint("last 88.8")'),
     ]
     path = tmp_path / "small.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
     return path
 
 
@@ -30,8 +31,8 @@ def parameters(tmp_path, text):
 
 
 def test_runs_and_reports(notebook, tmp_path, capsys):
-    execute.main([str(notebook), str(parameters(tmp_path, f"OUT: {tmp_path / 'out'}"))])
-    assert "88.8" in capsys.readouterr().out
+    execute.main([str(notebook), str(parameters(tmp_path, "OUT: elsewhere")), f"OUT={tmp_path / 'out'}"])
+    assert "last 88.8" in capsys.readouterr().out
     assert (tmp_path / "out/small.html").stat().st_size > 1000
     assert "widgets" not in nbformat.read(tmp_path / "out/small.ipynb", 4).metadata
 
@@ -54,6 +55,12 @@ def test_bad_parameter_files_run_nothing(notebook, tmp_path, text, words, monkey
     monkeypatch.setattr(execute.papermill, "execute_notebook", lambda *a, **k: pytest.fail("it ran"))
     with pytest.raises(SystemExit, match=words):
         execute.main([str(notebook), str(parameters(tmp_path, text))])
+
+
+def test_bad_changes(notebook, tmp_path):
+    for change, words in (("FAIL", "write NAME=VALUE"), ("FIAL=true", "unknown parameters")):
+        with pytest.raises(SystemExit, match=words):
+            execute.main([str(notebook), str(parameters(tmp_path, "FAIL: false")), change])
 
 
 def test_missing_files(notebook, tmp_path):

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 @dataclass
 class Task:
-    """One step of the stream: a data set with its own class names (paper, section 3.1).
+    """One step of the stream: a data set with its own class names, as in MTIL.
 
     train, val and test are map-style datasets of (image, label); image is a float tensor (3, H, W) as CLIP's
     preprocessing makes it, label an index into classnames. val is taken from the training images: tune on it, never
@@ -26,7 +26,7 @@ class Task:
 
 @dataclass
 class Benchmark:
-    """A stream of tasks in a fixed order, and the reference images that stand for "none of them" (paper, 3.4).
+    """A stream of tasks in a fixed order, and the reference images that stand for "none of them".
 
     settings says how the benchmark was made; `run` keeps it beside the results.
     """

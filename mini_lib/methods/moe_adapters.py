@@ -11,7 +11,7 @@ from .base import Method, endless, seed_everything, train
 
 
 class MoEAdapters(Method):
-    """Experts shared by all tasks, one router a task, activate–freeze, and a selector (paper, section 3).
+    """Experts shared by all tasks, one router a task, activate–freeze, and a selector: the whole of the paper's method.
 
     selector: "ddas" chooses the router of every test image without being told its task; "known" is told the task and
     takes the original CLIP for tasks not yet learned; "none" always takes the newest router. freeze: how many
