@@ -13,7 +13,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from . import plots
 from .benchmarks import mini_mtil
+from .benchmarks.mini import ORDERS
 from .clip import load_clip
 from .methods import make_method
 from .metrics import AccuracyMatrix
@@ -90,6 +92,23 @@ def compare(names, orders, seeds, out, workers=None):
     return pd.concat(parts).sort_values(["method", "order", "seed"], kind="stable").round(4)
 
 
+def matrices(table):
+    """The accuracy matrices in a table: (method, order, seed) -> AccuracyMatrix"""
+    found = {}
+    for key, part in table.groupby(["method", "order", "seed"]):
+        names = list(ORDERS[key[1]])
+        values = part.pivot(index="after", columns="task", values="accuracy").loc[names, names]
+        found[key] = AccuracyMatrix(names, values.to_numpy())
+    return found
+
+
+def figure(table, order=1, seed=0):
+    """Each task's accuracy over time, of fine-tuning and MoE-Adapters: what is forgotten, and what is not."""
+    found = {method: m for (method, o, s), m in matrices(table).items() if (o, s) == (order, seed)}
+    shown = {name: found[name] for name in ("fine-tuning", "moe-adapters")}
+    return plots.accuracy_over_time(shown, found["zero-shot"].values[0])
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m mini_lib.compare", description=__doc__.split("\n\n")[0])
     parser.add_argument("--methods", nargs="+", default=list(CONTESTANTS), choices=list(CONTESTANTS))
@@ -101,6 +120,9 @@ def main(arguments=None):
     table = compare(options.methods, options.orders, options.seeds, options.work)
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out, index=False)
+    if {"zero-shot", "fine-tuning", "moe-adapters"} <= set(table.method):
+        order, seed = options.orders[0], options.seeds[0]
+        figure(table, order, seed).savefig(Path(options.out).with_suffix(".png"), dpi=110, facecolor="white")
 
 
 if __name__ == "__main__":

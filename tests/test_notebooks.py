@@ -60,3 +60,27 @@ def test_parameters_are_literals_that_papermill_can_read_and_the_notebook_uses(n
     rest = "\n".join(cell.source for cell in code(notebook) if cell is not cells[0])
     for name in names:
         assert re.search(rf"\b{name}\b", rest), f"{name} is never read"
+
+
+def definitions(source):
+    """name -> function or class of a module or notebook, methods by their own name, as a comparable text."""
+    found = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.setdefault(node.name, []).append(ast.dump(node))
+    return found
+
+
+@pytest.mark.parametrize(
+    "notebook_name, module, names",
+    [
+        ("07_the_full_pipeline", "methods/base.py", ["train"]),
+        ("07_the_full_pipeline", "methods/moe_adapters.py", ["learn", "select", "scores"]),
+    ],
+)
+def test_what_a_notebook_builds_is_what_the_library_has(notebook_name, module, names):
+    cells = code(nbformat.read(ROOT / "notebooks" / f"{notebook_name}.ipynb", as_version=4))
+    built = definitions("\n".join(cell.source for cell in cells))
+    library = definitions((ROOT / "mini_lib" / module).read_text())
+    for name in names:
+        assert built[name] == library[name], name

@@ -1,5 +1,7 @@
 """One list of packages, and only names that the design knows at the top level."""
 
+import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -26,6 +28,19 @@ def test_nothing_unexpected_at_the_top():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert {name.split("/")[0] for name in files} <= ALLOWED
     assert all((ROOT / name).stat().st_size <= 10_000_000 for name in files if (ROOT / name).exists())
+
+
+def test_model_card_says_what_was_measured():
+    facts = json.loads((ROOT / "data/tiny_clip.json").read_text())
+    card = (ROOT / "data/README.md").read_text()
+    numbers = [f"{facts[k]:,}" for k in ("pairs", "steps", "seconds")] + [str(facts["final_loss"])]
+    assert all(number in card for number in [*numbers, *map(str, facts["zero_shot"].values())])
+
+
+def test_links_in_the_text_lead_somewhere():
+    for page in (ROOT / "README.md", ROOT / "data/README.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
 def test_environment_check():
