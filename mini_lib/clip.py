@@ -1,7 +1,6 @@
 """The pre-trained CLIP: loading it, prompting it, and its text classifier. Built in notebook 01."""
 
 import open_clip
-import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F

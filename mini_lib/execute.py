@@ -45,7 +45,10 @@ def execute(notebook, file, changes=()):
     parameters = load_parameters(notebook, file, changes)
     out = ROOT / parameters.get("OUT", f"runs/{Path(file).stem}")
     parameters["OUT"] = str(out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"the folder OUT, {out}, cannot be made ({error}): say OUT=another/folder.") from error
     executed = out / Path(notebook).name
     os.environ["TQDM_DISABLE"] = "1"  # the kernel prints a line a task instead of bars
     papermill.execute_notebook(

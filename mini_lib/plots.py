@@ -36,20 +36,22 @@ def image_grid(rows, titles, zoom=1.5):
     return figure
 
 
-def matrix_heatmaps(matrices):
-    """Accuracy matrices side by side, one colour scale. matrices: name -> AccuracyMatrix"""
+def matrix_heatmaps(matrices, unit="accuracy (%)"):
+    """Matrices side by side, one colour scale; the diagonal is framed. matrices: name -> AccuracyMatrix"""
     size = len(next(iter(matrices.values())).tasks)
-    figure, axes = plt.subplots(1, len(matrices), figsize=(0.62 * size * len(matrices) + 1.4, 0.5 * size + 1.4), squeeze=False)
+    shape = (0.48 * size * len(matrices) + 1.8, 0.45 * size + 1.4)
+    figure, axes = plt.subplots(1, len(matrices), figsize=shape, squeeze=False)
     for axis, (name, matrix) in zip(axes[0], matrices.items()):
         last = axis is axes[0, -1]
         sns.heatmap(
             matrix.frame(), ax=axis, vmin=0, vmax=100, cmap="cividis", annot=True, fmt=".0f", square=True, cbar=last,
-            cbar_kws={"label": "accuracy (%)", "shrink": 0.7}, annot_kws={"fontsize": 9},
+            cbar_kws={"label": unit, "shrink": 0.7}, annot_kws={"fontsize": 9},
         )  # fmt: skip
         for i in range(matrix.done):
             axis.add_patch(plt.Rectangle((i, i), 1, 1, fill=False, edgecolor="white", linewidth=2))
         axis.set(title=name, xlabel="tested on", ylabel="after learning" if axis is axes[0, 0] else "")
         axis.tick_params(axis="x", rotation=60)
+        axis.tick_params(axis="y", rotation=0)
         if axis is not axes[0, 0]:
             axis.set_yticks([])
     return figure
@@ -80,7 +82,7 @@ def expert_usage(counts, frozen, title):
     """
     share = 100 * counts / counts.sum(1, keepdims=True).clip(min=1)
     figure, axis = plt.subplots(figsize=(0.5 * counts.shape[1] + 2.2, 0.42 * counts.shape[0] + 1.2))
-    sns.heatmap(share, ax=axis, vmin=0, vmax=50, cmap="cividis", annot=True, fmt=".0f", cbar=False, annot_kws={"fontsize": 9})
+    sns.heatmap(share, ax=axis, vmin=0, cmap="cividis", annot=True, fmt=".0f", cbar=False, annot_kws={"fontsize": 9})
     for block, expert in zip(*np.nonzero(frozen)):
         axis.plot(expert + 0.87, block + 0.17, marker="o", markersize=4, color="white", markeredgecolor="black")
     axis.set(title=title, xlabel="expert", ylabel="block")
@@ -92,12 +94,12 @@ def ddas_errors(errors, limits, tasks):
 
     errors: task -> (N, 1 + T) as `DDAS.errors`; limits (T,) as `DDAS.limits`.
     """
-    figure, axes = plt.subplots(1, len(limits), figsize=(1.75 * len(limits) + 1, 3), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(limits), figsize=(max(1.75 * len(limits) + 1, 6), 3), sharey=True, squeeze=False)
     for t, axis in enumerate(axes[0]):
         groups = [np.log10(errors[name][:, t + 1] / errors[name][:, 0]) for name in tasks]
         colours = ["C1" if j == t else "lightgrey" for j in range(len(tasks))]
         sns.boxplot(dict(zip(tasks, groups)), orient="h", width=0.6, fliersize=1.5, palette=colours, ax=axis)
         axis.axvline(np.log10(limits[t]), color="black", linewidth=1)
         axis.set(title=tasks[t], xlabel="", ylabel="")
-    figure.supxlabel("log10 of error relative to the reference's (the line: the limit)", fontsize=10)
+    figure.supxlabel("log10 of the error relative to the reference's; the line is the limit", fontsize=10)
     return figure

@@ -42,14 +42,22 @@ def evaluate(method, task, dataset=None, batch_size=256):
 
 
 def replace_file(path, write):
-    """Write a file whole or not at all: `write(temporary path)`, then an atomic rename."""
+    """Write a file whole or not at all: `write(temporary path)`, then an atomic rename.
+
+    Raises OSError, with the remedy, where that cannot be done; what was there before stays.
+    """
     temporary = path.with_name(path.name + ".part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"{path} cannot be written ({error}). Free some space or take another folder; finished tasks are kept."
+        ) from error
+    finally:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
 
 
 def run(method, benchmark, out, log=print, after_task=None):
@@ -78,7 +86,7 @@ def run(method, benchmark, out, log=print, after_task=None):
         raise ValueError(f"{out} holds results of {matrix.done} tasks but a checkpoint of {learned}: delete the folder.")
     if matrix.done == len(names):
         log(f"{method.name}: all {len(names)} tasks are done already, in {out}")
-    for i, task in enumerate(benchmark.tasks):
+    for i, task in progress(list(enumerate(benchmark.tasks)), method.name):
         if i >= learned:
             began = time.perf_counter()
             method.learn(task)
@@ -105,8 +113,7 @@ def _well_sent(chosen, j, learned):
 
 
 def _claim(out, settings):
-    """Make the folder and note its settings, or check that the run in it has the same."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Note the settings of a new run in its folder, or check that the run in it has the same."""
     file = out / SETTINGS
     if not file.exists():
         replace_file(file, lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))

@@ -11,7 +11,7 @@ from mini_lib import mini_mtil, tiny_clip
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MOE_SHARED", ROOT.parent / "shared"))
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ business: `mini_lib.tiny_clip` gives it the plain looks that the embedded CLIP i
 task of MiniMTIL a look of its own. Used from notebook 01 on.
 """
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -151,7 +151,7 @@ def shape_mask(name, rng, scale=(0.6, 0.9), turn=0.35, outline=None, wobble=0.0)
     return _finish(image)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _font(name, size):
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 

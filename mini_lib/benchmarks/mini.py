@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from ..tiny_clip import article, draw_pairs, to_tensor
 from .base import Benchmark, Task
-from .drawing import COLOURS, LETTERS, NUMBERS, PATTERNS, SHAPES, SIZE, glyph_mask, pattern_mask, shape_mask
+from .drawing import COLOURS, LETTERS, NUMBERS, PATTERNS, SIZE, glyph_mask, pattern_mask, shape_mask
 
 ORDERS = {
     1: ("digits", "fabric", "sketch", "plates", "gems", "chalk", "neon"),
