@@ -25,7 +25,7 @@ def load_clip(name="tiny", pretrained="embedded"):
         tokenizer = open_clip.get_tokenizer("ViT-B-32")
     else:
         if name not in open_clip.list_models():
-            raise ValueError(f"open_clip knows no model {name!r}; 'tiny' and open_clip.list_models() are what there is.")
+            raise ValueError(f"model {name!r} is unknown: take 'tiny' or one of open_clip.list_models().")
         if pretrained == "embedded":
             raise ValueError(f"say which weights {name} should have: pretrained='openai', a file, or None for random.")
         clip, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained)

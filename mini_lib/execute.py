@@ -72,12 +72,18 @@ def main(arguments=None):
     try:
         execute(options.notebook, options.parameters, options.changes)
     except papermill.PapermillExecutionError as error:
+        if error.ename == "KeyboardInterrupt":
+            _stopped()
         sys.exit(f"{error.ename}: {error.evalue}")
     except (ValueError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
-        print("Stopped. Finished tasks are kept: the same command goes on after them.", file=sys.stderr)
-        sys.exit(130)
+        _stopped()
+
+
+def _stopped():
+    print("Stopped. Finished tasks are kept: the same command goes on after them.", file=sys.stderr)
+    sys.exit(130)
 
 
 if __name__ == "__main__":

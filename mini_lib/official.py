@@ -41,7 +41,10 @@ def convert(state_dict, top_k=2):
     if not adapters or "visual.conv1.weight" not in base:
         raise ValueError("this is no checkpoint of MoE-Adapters: it holds no experts or no image tower of a ViT CLIP.")
     first = "image_layers.0."
-    count = {part: 1 + max(int(k.split(".")[3]) for k in adapters if k.startswith(first + part)) for part in ("experts", "routers")}
+    count = {
+        part: 1 + max(int(k.split(".")[3]) for k in adapters if k.startswith(first + part))
+        for part in ("experts", "routers")
+    }
     bottleneck = len(adapters[first + "experts.0.down_proj.bias"])
     model = MoEClip(_clip_for(base), count["experts"], top_k, bottleneck)
     for task in range(count["routers"]):

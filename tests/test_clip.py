@@ -30,7 +30,7 @@ def test_damaged_weights_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "name, pretrained, words",
-    [("ViT-B-61", None, "no model 'ViT-B-61'"), ("tiny", "openai", "not 'openai'"), ("ViT-B-32", "embedded", "say which")],
+    [("ViT-B-61", None, "model 'ViT-B-61' is unknown"), ("tiny", "openai", "not 'openai'"), ("ViT-B-32", "embedded", "say which")],
 )
 def test_unknown_models(name, pretrained, words):
     with pytest.raises(ValueError, match=words):

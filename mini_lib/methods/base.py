@@ -65,7 +65,8 @@ class Method:
     """A continual learner. A subclass with a `name` is one new file in this folder; it registers itself.
 
     learn(task) trains on one task, scores(images, task) -> (B, C) judges images among that task's class names, and
-    state_dict / load_state_dict hold all that was learned, as tensors. `settings` are the choices that made it.
+    state_dict / load_state_dict hold all that was learned, as tensors. `settings` are the choices that made it. A method
+    that sends images to routers also has select(images, task) -> LongTensor (B,), and scores takes its result.
     """
 
     name = None
