@@ -78,6 +78,20 @@ def test_interruption_says_how_to_go_on(notebook, tmp_path, monkeypatch, capsys)
     assert stop.value.code == 130 and "goes on after them" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("BENCHMARK=cifar", "^ValueError: BENCHMARK is 'mini' or 'folders', not 'cifar'"),
+        ("ORDER=9", "^ValueError: order 9 is unknown"),
+        ("MODEL=ViT-B-61", "^ValueError: model 'ViT-B-61' is unknown"),
+    ],
+)
+def test_the_pipeline_refuses_in_one_sentence(tmp_path, change, words):
+    preset = ROOT / "notebooks/params/mini.yaml"
+    with pytest.raises(SystemExit, match=words):
+        execute.main([str(PIPELINE), str(preset), f"OUT={tmp_path}", change])
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "notebooks/params").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_preset_fits_the_pipeline(file):
     assert execute.load_parameters(PIPELINE, file)
