@@ -12,7 +12,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest
 
 lab: $(VENV)/installed
-	$(BIN)/jupyter lab notebooks/07_the_full_pipeline.ipynb
+	$(BIN)/jupyter lab notebooks/00_the_whole_story.ipynb
 
 check: $(VENV)/installed
 	$(BIN)/python -m mini_lib.environment

@@ -8,7 +8,7 @@ from torch import nn
 class Adapter(nn.Module):
     """A bottleneck beside the frozen MLP of a block: x (..., D) -> scale * up(dropout(relu(down(x)))), (..., D).
 
-    The up-projection starts at zero, so a new adapter changes nothing. (An expert E_i of the paper; AdaptFormer's form.)
+    The up-projection starts at zero, so a new one changes nothing. (An expert E_i of the paper; AdaptFormer's form.)
     """
 
     def __init__(self, width, bottleneck=64, scale=0.1, dropout=0.1):

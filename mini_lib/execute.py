@@ -54,6 +54,7 @@ def execute(notebook, file, changes=()):
     papermill.execute_notebook(
         str(notebook), str(executed), parameters=parameters, cwd=str(ROOT / "notebooks"), kernel_name="python3",
         progress_bar=False, stdout_file=sys.stdout,
+        extra_arguments=["--log-level=CRITICAL"],  # after Ctrl-C the kernel would log a traceback; cell errors come anyway
     )  # fmt: skip
     contents = nbformat.read(executed, as_version=4)
     contents.metadata.pop("widgets", None)

@@ -9,16 +9,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from IPython.display import display
+from PIL import Image
 
 sns.set_theme(style="whitegrid", palette="colorblind", font_scale=0.95, rc={"figure.constrained_layout.use": True})
 
 
 def show(figure, alt):
-    """Display a figure as PNG with an alternative text for readers who cannot see it, and close it."""
-    buffer = io.BytesIO()
+    """Display a figure as PNG with an alternative text for readers who cannot see it, and close it.
+
+    A palette of 256 colours keeps the notebooks small.
+    """
+    buffer, small = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, facecolor="white")
+    Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     plt.close(figure)
-    display({"image/png": buffer.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+    display({"image/png": small.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
 
 
 def image_grid(rows, titles, zoom=1.5):
@@ -102,4 +107,44 @@ def ddas_errors(errors, limits, tasks):
         axis.axvline(np.log10(limits[t]), color="black", linewidth=1)
         axis.set(title=tasks[t], xlabel="", ylabel="")
     figure.supxlabel("log10 of the error relative to the reference's; the line is the limit", fontsize=10)
+    return figure
+
+
+def method_sketch():
+    """The whole method in one drawing: selector, one router a task, experts beside a frozen block, the original CLIP."""
+    figure, axis = plt.subplots(figsize=(9.2, 3.4))
+    frozen, trained, plain = "#dddddd", "#a6cee3", "white"
+
+    def box(x, y, width, height, text, colour):
+        axis.add_patch(plt.Rectangle((x, y), width, height, facecolor=colour, edgecolor="black", linewidth=1))
+        axis.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=10)
+
+    def arrow(start, end, **style):
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "linewidth": 1.2, "color": "black", **style})
+
+    box(0, 1.5, 1.1, 1.0, "image", plain)
+    box(1.8, 1.5, 1.5, 1.0, "DDAS:\nwhose kind?", trained)
+    arrow((1.1, 2.0), (1.8, 2.0))
+    for i in range(3):
+        box(4.5, 4.2 - i * 0.8, 1.4, 0.6, f"router {i + 1}", trained)
+        arrow((3.3, 2.2), (4.5, 4.5 - i * 0.8), color="black" if i == 1 else "silver")
+    for i in range(4):
+        box(7.2, 4.4 - i * 0.6, 1.5, 0.46, f"expert {i + 1}", trained)
+    for i, gate in ((0, "0.7"), (3, "0.3")):
+        arrow((5.9, 3.7), (7.2, 4.63 - i * 0.6))
+        axis.text(6.5, 4.63 - i * 0.6 + (0.02 if i == 0 else -0.28), gate, fontsize=10, ha="center")
+        arrow((8.7, 4.63 - i * 0.6), (9.55, 3.3 if i == 0 else 3.1))
+    axis.text(9.75, 3.15, "+", fontsize=18, ha="center", va="center")
+    box(7.2, 1.75, 1.5, 0.65, "frozen block", frozen)
+    arrow((8.7, 2.07), (9.6, 2.95))
+    box(7.2, 0.45, 1.5, 0.65, "frozen block", frozen)
+    arrow((3.3, 1.9), (7.2, 2.07))
+    arrow((3.3, 1.6), (7.2, 0.8), linestyle="--")
+    axis.text(4.9, 0.5, "nothing learned looks like this:\nthe original CLIP alone", fontsize=10, ha="center", va="center")
+    for start, y in ((9.95, 3.15), (8.7, 0.78)):
+        arrow((start, y), (10.7, y))
+        axis.text(10.8, y, "next block", fontsize=10, va="center")
+    axis.text(0, 0.5, "blue: trained\ngrey: frozen", fontsize=10, va="center")
+    axis.set(xlim=(-0.1, 12.1), ylim=(0.2, 5.0))
+    axis.axis("off")
     return figure

@@ -1,4 +1,4 @@
-"""The incremental loop: learn a task, save, evaluate on all tasks, next. Built in notebook 07."""
+"""The incremental loop: learn a task, save, evaluate on all tasks, next. Shown in notebooks 02 and 07."""
 
 import json
 import os
