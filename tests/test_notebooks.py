@@ -136,7 +136,8 @@ def test_the_lessons_have_exercises_and_compare_their_numbers_with_the_text(note
 def test_every_notebook_opens_alike(notebook):
     first, second = notebook.cells[:2]
     assert re.match(r"# \d\d · ", first.source)
-    for part in ("| on 2 CPU cores | on a T4 | download | memory |", "**You need**", "**Afterwards you can**", "**From the paper**"):
+    table = "| on 2 CPU cores | on a T4 | download | memory |"
+    for part in (table, "**You need**", "**Afterwards you can**", "**From the paper**"):
         assert part in first.source
     assert second.source == code(nbformat.read(NOTEBOOKS[0], 4))[0].source
     for title in ("### What is simpler here than in the paper", "### Next", "### References"):
@@ -148,3 +149,13 @@ def test_links_between_notebooks_lead_somewhere(notebook):
         if cell.cell_type == "markdown":
             for target in re.findall(r"\]\(([^)#]+\.ipynb)", cell.source):
                 assert (ROOT / "notebooks" / target).exists(), target
+
+
+def test_the_readme_lists_every_notebook_with_its_question_and_minutes():
+    readme = (ROOT / "README.md").read_text()
+    for path in NOTEBOOKS:
+        header = nbformat.read(path, 4).cells[0].source
+        number, title = re.match(r"# (\d\d) · ([^:\n]+)", header).groups()
+        minutes = re.search(r"\n\| ([\d.]+) minutes? \|", header)[1]
+        row = re.search(rf"^\| {number} \| \[(.+?)\]\(notebooks/{path.name}\) \|.*\| ([\d.]+) \|.*$", readme, re.MULTILINE)
+        assert row and row[1] == title and row[2] == minutes, f"{path.name}: {title}, {minutes} minutes"

@@ -1,0 +1,39 @@
+"""Immediate checks of the exercises: each takes the reader's function and says in one sentence what is right or wrong.
+
+They compare with the library, or with numbers worked out by hand, on inputs made anew. One file for each of the
+notebooks 00 to 06.
+"""
+
+from .adapters import check_adapter_forward, check_adapter_parameters, check_merged
+from .base import summary
+from .clip import check_calibration_error, check_text_to_image_loss, check_weighted_class_vector
+from .ddas import check_auroc, check_reconstruction_error, check_selection
+from .forgetting import check_forgetting, check_interpolation, check_rate_with_floor, check_transfer
+from .freezing import check_drift_by_task, check_frozen_after, check_still_free
+from .mixture import check_block_parameters, check_gates_from_probabilities, check_switch_loss
+from .story import check_most_forgotten, check_zero_shot_change
+
+__all__ = [
+    "check_adapter_forward",
+    "check_adapter_parameters",
+    "check_auroc",
+    "check_block_parameters",
+    "check_calibration_error",
+    "check_drift_by_task",
+    "check_forgetting",
+    "check_frozen_after",
+    "check_gates_from_probabilities",
+    "check_interpolation",
+    "check_merged",
+    "check_most_forgotten",
+    "check_rate_with_floor",
+    "check_reconstruction_error",
+    "check_selection",
+    "check_still_free",
+    "check_switch_loss",
+    "check_text_to_image_loss",
+    "check_transfer",
+    "check_weighted_class_vector",
+    "check_zero_shot_change",
+    "summary",
+]

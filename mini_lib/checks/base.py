@@ -1,0 +1,50 @@
+"""What every check is made of: a verdict in one sentence, a comparison, and the summary at a notebook's end."""
+
+from functools import wraps
+
+import torch
+
+
+def report(check):
+    """Make a check print its verdict: an AssertionError's text, or that the function is right."""
+
+    @wraps(check)
+    def told(function):
+        try:
+            check(function)
+        except NotImplementedError:
+            print("... not written yet: put your code in place of `raise NotImplementedError`.")
+        except AssertionError as fault:
+            print(f"✗ {fault}")
+        except Exception as error:
+            print(f"✗ {type(error).__name__} when your function was tried: {error}")
+        else:
+            print(f"✓ {function.__name__} is right.")
+
+    return told
+
+
+def same(found, expected, what, tolerance=1e-5):
+    """Assert that `found` is `expected` in form and value; `what` begins the sentence that says where it is not."""
+    assert found is not None, f"{what} is None: does the function return it?"
+    found, expected = torch.as_tensor(found), torch.as_tensor(expected)
+    assert found.shape == expected.shape, f"{what} has the shape {tuple(found.shape)}, not {tuple(expected.shape)}."
+    near = torch.allclose(found.double(), expected.double(), atol=tolerance, rtol=tolerance)
+    assert near, f"{what} should be {_short(expected)}, but is {_short(found)}."
+
+
+def _short(tensor):
+    if tensor.ndim == 0:
+        return f"{tensor.item():.4g}"
+    return str([round(value, 3) for value in tensor.double().flatten()[:6].tolist()])
+
+
+def summary(rows):
+    """Print the numbers that a text quotes beside those of this run; True if every one lies within its tolerance.
+
+    rows: what -> (number of this run, number in the text, tolerance). Trained numbers differ a little between machines.
+    """
+    print(f"{'':46}{'in the text':>12}{'in this run':>13}")
+    for what, (here, quoted, tolerance) in rows.items():
+        print(f"{what:46}{quoted:12g}{here:13.1f}{'' if abs(here - quoted) <= tolerance else '   differs'}")
+    return all(abs(here - quoted) <= tolerance for here, quoted, tolerance in rows.values())
