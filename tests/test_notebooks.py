@@ -151,7 +151,7 @@ def test_links_between_notebooks_lead_somewhere(notebook):
                 assert (ROOT / "notebooks" / target).exists(), target
 
 
-def test_the_readme_lists_every_notebook_with_its_question_and_minutes():
+def test_the_readme_lists_every_notebook_with_its_minutes():
     readme = (ROOT / "README.md").read_text()
     for path in NOTEBOOKS:
         header = nbformat.read(path, 4).cells[0].source

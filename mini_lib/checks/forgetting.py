@@ -21,7 +21,7 @@ def _not_one_of(found, right, faults):
         one, other = torch.as_tensor(one).double(), torch.as_tensor(other).double()
         return one.shape == other.shape and torch.allclose(one, other, atol=1e-6)
 
-    if found is not None and not equal(found, right):
+    if not equal(found, right):
         for fault, wrong in faults.items():
             assert not equal(found, wrong), fault
 

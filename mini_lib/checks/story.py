@@ -9,7 +9,6 @@ from .base import report, same
 def check_most_forgotten(function):
     hand = torch.tensor([[90.0, 40, 30], [70, 80, 20], [60, 75, 95]])  # drops 30, 5, 0
     found = function(hand)
-    assert found is not None, "the answer is None: does the function return it?"
     assert int(found) == 0, f"for {hand.tolist()} the drops are 30, 5, 0: task 0, not {int(found)}."
     for _ in range(20):
         matrix = 100 * torch.rand(5, 5)
@@ -29,6 +28,6 @@ def check_zero_shot_change(function):
         cells = [matrix[i, j] - zero_shot[j] for j in range(size) for i in range(j)]
         found = function(matrix, zero_shot)
         rows = sum(matrix[i, j] - zero_shot[i] for j in range(size) for i in range(j)) / len(cells)
-        if size > 2 and found is not None and torch.isclose(torch.as_tensor(found), rows, atol=1e-4):
+        if size > 2 and torch.isclose(torch.as_tensor(found), rows, atol=1e-4):
             raise AssertionError("zero-shot is subtracted by rows: it has one number a column.")
         same(found, sum(cells) / len(cells), "the mean over all cells above the diagonal (the diagonal left out)", 1e-4)
