@@ -1,18 +1,24 @@
 """The pre-trained CLIP: loading it, prompting it, and its text classifier. Built in notebook 01."""
 
+import warnings
+from pathlib import Path
+
 import open_clip
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from torchvision import transforms
 
+from .weights import load_tensors
+
 
 def load_clip(name="tiny", pretrained="embedded"):
     """A frozen CLIP in eval mode, the preprocessing of its images, and its tokenizer.
 
     name: "tiny" for the CLIP embedded in this repository, or any ViT model that open_clip lists. pretrained: for the
-    latter, a tag of open_clip ("openai"), a file of weights, or None for random weights.
-    Raises ValueError for a name or tag that open_clip does not list, OSError where the weights cannot be had.
+    latter, a tag of open_clip ("openai"), a file of weights, or None for random weights. Weights that were trained
+    with QuickGELU, such as OpenAI's, get it; a file does not say so, hence a warning where the name does not either.
+    Raises ValueError for a name, a tag or a file that does not fit, OSError where the weights cannot be had.
     """
     if name == "tiny":
         from . import tiny_clip  # here, because the benchmarks and tiny_clip draw on this module
@@ -28,11 +34,52 @@ def load_clip(name="tiny", pretrained="embedded"):
             raise ValueError(f"model {name!r} is unknown: take 'tiny' or one of open_clip.list_models().")
         if pretrained == "embedded":
             raise ValueError(f"say which weights {name} should have: pretrained='openai', a file, or None for random.")
-        clip, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=pretrained)
+        clip, preprocess = _open_clip_model(name, pretrained)
         tokenizer = open_clip.get_tokenizer(name)
+        vision_blocks(clip), text_blocks(clip)  # raise ValueError where there are none
     for parameter in clip.parameters():
         parameter.requires_grad_(False)
     return clip.eval(), preprocess, tokenizer
+
+
+def _open_clip_model(name, pretrained):
+    """A model of open_clip and its preprocessing, with the weights and the activation that belong together."""
+    quick = open_clip.get_model_config(name).get("quick_gelu", False)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained in tags:
+        facts = open_clip.get_pretrained_cfg(name, pretrained)
+        quick = facts.get("quick_gelu", quick)
+        try:
+            clip, _, preprocess = open_clip.create_model_and_transforms(name, pretrained, force_quick_gelu=quick)
+        except Exception as error:  # of the network, the hub or the disk: open_clip passes on many kinds
+            file = f"open_clip_model.safetensors of {facts['hf_hub'].strip('/')}" if facts.get("hf_hub") else facts["url"]
+            raise OSError(
+                f"the weights {pretrained!r} of {name} cannot be downloaded ({str(error).splitlines()[0]}). Fetch {file} "
+                "where there is a network, put it anywhere, and pass its path as pretrained."
+            ) from error
+        return clip, preprocess
+    if pretrained and not Path(pretrained).is_file():
+        raise ValueError(f"{name} has no weights {pretrained!r}: no file of that name, and no tag among {tags}.")
+    if pretrained and not quick:
+        warnings.warn(
+            f"{name} uses GELU. If the weights in {pretrained} were trained with QuickGELU, as OpenAI's were, they "
+            f"need the model {name + '-quickgelu'!r}: with the wrong one it runs, and is worse.", stacklevel=3,
+        )  # fmt: skip
+    clip, _, preprocess = open_clip.create_model_and_transforms(name, None)
+    if pretrained:
+        state = load_tensors(pretrained)
+        try:
+            clip.load_state_dict(state)
+        except RuntimeError as error:
+            what = " ".join(str(error).split())[:200]
+            raise ValueError(f"the weights in {pretrained} do not fit the model {name}: {what} ...") from error
+    return clip, preprocess
+
+
+def openai_transform():
+    """The preprocessing of OpenAI's CLIP at 224 pixels, for benchmarks that are made without a model at hand."""
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    return open_clip.image_transform(224, is_train=False, mean=mean, std=std)
 
 
 def train_transform(preprocess, scale=(0.9, 1.0)):
@@ -102,9 +149,16 @@ def encode_text_trimmed(clip, tokens):
 
 
 def prompts(tokenizer, classnames, templates):
-    """Tokens (C, K, L) of every class name in every template; underscores in names become spaces."""
+    """Tokens (C, K, L) of every class name in every template; underscores in names become spaces.
+
+    Raises ValueError for a prompt that fills all L tokens: the tokenizer cuts off in silence what is too long.
+    """
     texts = [t.format(name.replace("_", " ")) for name in classnames for t in templates]
-    return tokenizer(texts).unflatten(0, (len(classnames), len(templates)))
+    tokens = tokenizer(texts)
+    for text, row in zip(texts, tokens):
+        if row[-1] == row.max():  # the end-of-text token, the largest, stands where only padding should be
+            raise ValueError(f"the prompt {text[:60]!r}... is longer than CLIP can read: shorten the class name.")
+    return tokens.unflatten(0, (len(classnames), len(templates)))
 
 
 def class_embeddings(encode_text, tokens):

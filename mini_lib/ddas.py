@@ -7,9 +7,13 @@ What an autoencoder reconstructs badly is not of its kind. (The paper's DDAS.)
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torchvision.models import AlexNet_Weights, alexnet
 
+from .benchmarks.base import endless, loader
 from .clip import batch_first, device_of, vision_blocks
+from .weights import load_tensors
+
+KEEP = 2**30  # bytes of features that are kept in memory; those of a larger data set are computed batch by batch
 
 
 class Autoencoder(nn.Module):
@@ -78,6 +82,32 @@ class ChannelStatistics(_BlockOutput):
         return torch.cat([patches.mean(dim=1), patches.std(dim=1)], dim=1)  # (B, 2 D)
 
 
+class AlexNetFeatures(nn.Module):
+    """The paper's own features: AlexNet's last convolution, before its ReLU, as a sigmoid. A second network.
+
+    images (B, 3, 224, 224), normalised for CLIP as in the official code -> (B, 43264), in (0, 1). weights: "imagenet"
+    (torchvision downloads them once), a file of them, or None for random ones. Raises OSError where they cannot be had.
+    """
+
+    squash, code = True, 100
+
+    def __init__(self, weights="imagenet"):
+        super().__init__()
+        try:
+            network = alexnet(weights=AlexNet_Weights.IMAGENET1K_V1 if weights == "imagenet" else None)
+        except OSError as error:
+            raise OSError(
+                f"AlexNet's weights cannot be downloaded ({error}): fetch {AlexNet_Weights.IMAGENET1K_V1.url} where there "
+                "is a network, and pass the file as alexnet=FILE in the settings of DDAS."
+            ) from error
+        if weights not in ("imagenet", None):
+            network.load_state_dict(load_tensors(weights))
+        self.convolutions = network.features[:-2].requires_grad_(False).eval()
+
+    def forward(self, images):
+        return self.convolutions(images).flatten(1).sigmoid()
+
+
 FEATURES = {"statistics": ChannelStatistics, "patches": PatchFeatures}
 
 
@@ -107,41 +137,64 @@ def select_calibrated(errors, limits):
 class DDAS(nn.Module):
     """Autoencoder 0 for the reference images, autoencoder t + 1 for task t, and the rule that chooses.
 
-    features: "statistics" or "patches" of the frozen CLIP after `block`. threshold: None calibrates a limit for each
-    task on images kept apart from its training; a number is the paper's one threshold for all tasks (0.0655 there).
-    granularity: "sample" decides for each image; "batch" for all images of a call at once, by the mean of their
-    errors, as the official evaluation does: it needs batches of one task and flatters the method.
+    features: "statistics" or "patches" of the frozen CLIP after `block`; "alexnet", the paper's, with the weights
+    `alexnet`; or a module of your own with `squash` and `code` (clip may then be None). threshold: None calibrates a
+    limit for each task on images kept apart from its training; a number is the paper's one threshold for all tasks
+    (0.0655 there). granularity: "sample" decides for each image; "batch" for all images of a call at once, by the mean
+    of their errors, as the official evaluation does: it needs batches of one task and flatters the method.
+    reference_iterations: those of autoencoder 0, by default `iterations`. fresh: features are computed anew for every
+    batch, so that random crops differ each time, instead of once for each image.
     """
 
     def __init__(
-        self, clip, features="statistics", block=1, threshold=None, granularity="sample",
-        iterations=300, learning_rate=3e-3, batch_size=128, quantile=0.99,
+        self, clip, features="statistics", block=1, threshold=None, granularity="sample", iterations=300,
+        reference_iterations=None, learning_rate=3e-3, batch_size=128, quantile=0.99, fresh=False, alexnet="imagenet",
     ):  # fmt: skip
         super().__init__()
-        if features not in FEATURES:
-            raise ValueError(f"features {features!r} are unknown to DDAS; it has {sorted(FEATURES)}.")
+        if features == "alexnet":
+            features = AlexNetFeatures(alexnet)
+        elif not isinstance(features, nn.Module):
+            if features not in FEATURES:
+                raise ValueError(f"features {features!r} are unknown to DDAS; it has {sorted([*FEATURES, 'alexnet'])}.")
+            features = FEATURES[features](clip, block)
         if granularity not in ("sample", "batch"):
             raise ValueError(f"granularity is 'sample' or 'batch', not {granularity!r}.")
-        self.features = FEATURES[features](clip, block)
-        self.threshold, self.granularity = threshold, granularity
-        self.iterations, self.learning_rate, self.batch_size = iterations, learning_rate, batch_size
-        self.quantile = quantile
+        self.features = features
+        self.threshold, self.granularity, self.quantile, self.fresh = threshold, granularity, quantile, fresh
+        self.iterations, self.reference_iterations = iterations, reference_iterations or iterations
+        self.learning_rate, self.batch_size = learning_rate, batch_size
         self.autoencoders = nn.ModuleList()
         self.register_buffer("mean", None)
         self.register_buffer("std", None)
         self.register_buffer("limits", torch.zeros(0))
+        if clip is not None:
+            self.to(device_of(clip))
 
     @torch.no_grad()
     def extract(self, images):
         """Features (B, dim) of images; once the reference is known, statistics are standardised by it."""
-        features = self.features(images)
+        features = self.features(images.to(self.limits.device))
         if self.mean is not None:
             features = (features - self.mean) / self.std
         return features
 
     def _extract_all(self, dataset):
-        device = device_of(self.features)
-        return torch.cat([self.extract(x.to(device)) for x, _ in DataLoader(dataset, batch_size=256)])
+        """The features (N, dim) of a data set; None where they do not fit, or are to be fresh for every batch."""
+        kept = []
+        for images, _ in loader(dataset, batch_size=256):
+            kept.append(self.extract(images))
+            self.dim = kept[0].shape[1]
+            if self.features.squash and (self.fresh or len(dataset) * kept[0][0].nbytes > KEEP):
+                return None
+        return torch.cat(kept)
+
+    def _batches(self, dataset, features):
+        """Batches of features (B, dim) without end: drawn from `features`, or computed where these are None."""
+        if features is None:
+            for images, _ in endless(dataset, self.batch_size):
+                yield self.extract(images)
+        while True:
+            yield features[torch.randint(len(features), (self.batch_size,))]
 
     def learn_reference(self, dataset):
         """Train autoencoder 0 on the reference images; they also set the scale of the statistics."""
@@ -149,22 +202,30 @@ class DDAS(nn.Module):
         if not self.features.squash:
             self.mean, self.std = features.mean(dim=0), features.std(dim=0) + 1e-6
             features = (features - self.mean) / self.std
-        self._learn(features)
+        self._learn(dataset, features, self.reference_iterations)
 
-    def learn_task(self, train, held_out):
-        """Train the next task's autoencoder on `train`; its limit is set on `held_out`, images it never saw."""
+    def learn_task(self, train, held_out=None):
+        """Train the next task's autoencoder on `train`; its limit is set on `held_out`, images it never saw.
+
+        With a threshold no limit is needed, and no `held_out`.
+        """
         if not self.autoencoders:
             raise RuntimeError("DDAS knows no reference images yet: call learn_reference before learn_task.")
-        self._learn(self._extract_all(train))
-        own = self._errors_of(self._extract_all(held_out))
-        limit = (own[:, -1] / own[:, 0]).quantile(self.quantile)
-        self.limits = torch.cat([self.limits, limit[None]])
+        if self.threshold is None and held_out is None:
+            raise ValueError(
+                "DDAS calibrates its limit on validation images, and this task has none: keep some apart "
+                "(val_part=0.1 in mtil), or pass DDAS a threshold."
+            )
+        self._learn(train, self._extract_all(train), self.iterations)
+        if self.threshold is None:
+            own = torch.cat([self.errors(images) for images, _ in loader(held_out, batch_size=256)])
+            limit = (own[:, -1] / own[:, 0]).quantile(self.quantile)
+            self.limits = torch.cat([self.limits, limit[None]])
 
-    def _learn(self, features):
-        autoencoder = Autoencoder(features.shape[1], self.features.code, self.features.squash).to(features.device)
+    def _learn(self, dataset, features, iterations):
+        autoencoder = Autoencoder(self.dim, self.features.code, self.features.squash).to(self.limits.device)
         optimiser = torch.optim.Adam(autoencoder.parameters(), lr=self.learning_rate, weight_decay=1e-4)
-        for _ in range(self.iterations):
-            batch = features[torch.randint(len(features), (self.batch_size,))]
+        for _, batch in zip(range(iterations), self._batches(dataset, features)):
             loss = F.mse_loss(autoencoder(batch), batch)
             optimiser.zero_grad()
             loss.backward()
@@ -198,10 +259,10 @@ class DDAS(nn.Module):
         """Take over what `selector_state_dict` gave; autoencoders are added as needed."""
         for name in ("mean", "std", "limits"):
             if name in state:
-                setattr(self, name, state[name].to(device_of(self.features)))
+                setattr(self, name, state[name].to(self.limits.device))
         self.autoencoders = nn.ModuleList()
         while f"autoencoders.{len(self.autoencoders)}.encoder.0.weight" in state:
             code, dim = state[f"autoencoders.{len(self.autoencoders)}.encoder.0.weight"].shape
             self.autoencoders.append(Autoencoder(dim, code, self.features.squash))
-        self.autoencoders.to(device_of(self.features)).requires_grad_(False)
+        self.autoencoders.to(self.limits.device).requires_grad_(False)
         self.load_state_dict(state, strict=False)

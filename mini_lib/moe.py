@@ -1,10 +1,12 @@
 """Experts and routers in the blocks of a frozen CLIP. Built in notebooks 04 (mixture) and 05 (activate and freeze)."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from .adapter import Adapter
 from .clip import batch_first, encode_text_trimmed, text_blocks, vision_blocks
@@ -71,13 +73,24 @@ class MoEAdapter(nn.Module):
 
     def forward(self, x, route):
         """Block inputs after attention x (B, L, D) -> what the experts add, (B, L, D)."""
-        gates = self.gates(x[torch.arange(len(x)), route.token], route)
-        added = torch.zeros_like(x)
+        with torch.autocast(x.device.type, enabled=False):  # who answers is decided in float32 in any case
+            gates = self.gates(x[torch.arange(len(x)), route.token].float(), route)
+        added = torch.zeros_like(x, dtype=gates.dtype)
         for e, used in enumerate((gates > 0).any(dim=0).tolist()):
             if used:
                 rows = gates[:, e].nonzero().squeeze(1)
                 added.index_add_(0, rows, gates[rows, e, None, None] * self.experts[e](x[rows]))
         return added
+
+    @contextmanager
+    def uncounted(self):
+        """For a batch that is computed again, in the backward pass: its samples were counted already."""
+        counts, usage = self.counts.clone(), self.usage
+        try:
+            yield
+        finally:
+            self.counts.copy_(counts)
+            self.usage = usage
 
     def train(self, mode=True):
         """Leaving training mode also forgets the usage of the last batch, and with it that batch's graph."""
@@ -86,32 +99,45 @@ class MoEAdapter(nn.Module):
 
 
 @contextmanager
-def attached(layers, blocks, task, token, noise):
+def attached(layers, blocks, task, token, noise, checkpointing=False):
     """While this holds, each layer's output is added to that of its block; open_clip's own code stays as it is.
 
-    Arguments as in `Route`, noise (blocks, B, E). Nothing is left on the blocks afterwards, whatever happens.
+    Arguments as in `Route`, noise (blocks, B, E). checkpointing: a block keeps its input only, and is computed again in
+    the backward pass. Nothing is left on the blocks afterwards, whatever happens.
     """
-    hooks = []
     try:
         for i, (layer, block) in enumerate(zip(layers, blocks)):
             route = Route(task, token, None if noise is None else noise[i])
-            hooks += _attach(layer, block, route)
+            forward = _with_experts(layer, block, route)
+            if checkpointing:
+                contexts = partial(_first_and_again, layer)
+                forward = partial(checkpoint, forward, use_reentrant=False, context_fn=contexts)
+            block.forward = forward  # on the instance: it hides the class's own until it is deleted
         yield
     finally:
-        for hook in hooks:
+        for block in blocks:
+            vars(block).pop("forward", None)
+
+
+def _with_experts(layer, block, route):
+    """The block's forward pass with what the layer adds; self-contained, as computing it again needs."""
+    plain = block.forward
+
+    def forward(*inputs, **named):
+        state = []  # of the block after attention, not normalised: what its second LayerNorm reads
+        hook = block.ln_2.register_forward_pre_hook(lambda ln_2, inputs: state.append(inputs[0]))
+        try:
+            output = plain(*inputs, **named)
+        finally:
             hook.remove()
+        added = layer(batch_first(block, state.pop()), route)
+        return output + batch_first(block, added).to(output.dtype)
+
+    return forward
 
 
-def _attach(layer, block, route):
-    state = []  # of the block after attention, not normalised: what its second LayerNorm reads
-
-    def keep(ln_2, inputs):
-        state.append(inputs[0])
-
-    def add(block, inputs, output):
-        return output + batch_first(block, layer(batch_first(block, state.pop()), route))
-
-    return block.ln_2.register_forward_pre_hook(keep), block.register_forward_hook(add)
+def _first_and_again(layer):
+    return nullcontext(), layer.uncounted()
 
 
 class MoEClip(nn.Module):
@@ -122,17 +148,19 @@ class MoEClip(nn.Module):
     open_clip's code alone: the features are CLIP's own, to the bit.
 
     text_router_token: "sot", as in the official code, lets the text routers read the start-of-text token, which under
-    the causal mask cannot depend on the prompt; "eot" lets them read the end-of-text token.
+    the causal mask cannot depend on the prompt; "eot" lets them read the end-of-text token. checkpointing: in training,
+    blocks keep their inputs only and are computed again in the backward pass; less memory for more time.
     """
 
     def __init__(
-        self, clip, num_experts=22, top_k=2, bottleneck=64, scale=0.1, dropout=0.1, text_router_token="sot"
-    ):
+        self, clip, num_experts=22, top_k=2, bottleneck=64, scale=0.1, dropout=0.1, text_router_token="sot",
+        checkpointing=False,
+    ):  # fmt: skip
         super().__init__()
         if text_router_token not in ("sot", "eot"):
             raise ValueError(f"text_router_token is 'sot' or 'eot', not {text_router_token!r}.")
         self.clip = clip.requires_grad_(False)
-        self.text_router_token = text_router_token
+        self.text_router_token, self.checkpointing = text_router_token, checkpointing
         self.tasks = []
 
         def layers(blocks):
@@ -197,16 +225,18 @@ class MoEClip(nn.Module):
         task = self.task_indices(task, len(images))
         if (task < 0).all():
             return self.clip.encode_image(images)
-        with attached(self.image_layers, vision_blocks(self.clip), task, torch.zeros_like(task), noise):
+        again = self.checkpointing and self.training
+        with attached(self.image_layers, vision_blocks(self.clip), task, torch.zeros_like(task), noise, again):
             return self.clip.encode_image(images)
 
     def encode_text(self, tokens, task=None, noise=None):
         """tokens (B, L) -> features (B, D), not normalised. noise (layers, B, E): the routers' noise, if given."""
         task = self.task_indices(task, len(tokens))
         if (task < 0).all():
-            return encode_text_trimmed(self.clip, tokens)
+            return self.clip.encode_text(tokens)
         token = tokens.argmax(dim=-1) if self.text_router_token == "eot" else torch.zeros_like(task)
-        with attached(self.text_layers, text_blocks(self.clip), task, token, noise):
+        again = self.checkpointing and self.training
+        with attached(self.text_layers, text_blocks(self.clip), task, token, noise, again):
             return encode_text_trimmed(self.clip, tokens)
 
     def balance_loss(self):
@@ -225,9 +255,11 @@ class MoEClip(nn.Module):
         for name in names[len(self.tasks) :]:
             if name:
                 self.add_task(name)
-        own = {k for k in self.state_dict() if not k.startswith("clip.")}
-        if own != set(state):
-            raise ValueError("the checkpoint was made with another number of experts, blocks or tasks than this model.")
+        own = {k: v.shape for k, v in self.state_dict().items() if not k.startswith("clip.")}
+        if own != {k: v.shape for k, v in state.items()}:
+            raise ValueError(
+                "the checkpoint was made with another number of experts, blocks or tasks, or other widths, than this model."
+            )
         self.load_state_dict(state, strict=False)
         for layer in self.layers:
             layer.apply_frozen()

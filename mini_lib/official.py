@@ -6,7 +6,9 @@ Only the names of the parameters differ. Used in notebook 07 and by the tests ag
 import re
 
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from torch import nn
 
+from .ddas import DDAS
 from .moe import MoEClip
 
 TOWERS = {"visual.transformer": "image_layers", "transformer": "text_layers"}
@@ -55,6 +57,35 @@ def convert(state_dict, top_k=2):
     if missing or result.unexpected_keys:
         raise ValueError(f"the checkpoint does not fit together: lacks {missing[:3]}, has {result.unexpected_keys[:3]}.")
     return model.eval()
+
+
+AUTOENCODER = re.compile(r"(?:.*\.)?(\d+)\.((?:en|de)coder\.0\.(?:weight|bias))")
+
+
+class GivenFeatures(nn.Module):
+    """Stands where images would be turned into features: the features are given. (B, dim) -> (B, dim)"""
+
+    squash, code = True, 100
+
+    def forward(self, features):
+        return features
+
+
+def convert_ddas(state_dict, features=None, threshold=0.0655, granularity="sample"):
+    """A DDAS with the autoencoders of an official checkpoint, the first of them that of the reference images.
+
+    features: `AlexNetFeatures()` for images; by default the DDAS takes features (B, dim) as they come from there.
+    threshold: 0.0655 is the official one for the full data sets, 0.06 for few shots. Raises ValueError where the
+    checkpoint holds no autoencoders or not all of their parts.
+    """
+    state = state_dict.get("state_dict", state_dict)
+    own = {f"autoencoders.{m[1]}.{m[2]}": v.float() for k, v in state.items() if (m := AUTOENCODER.fullmatch(k))}
+    count = sum(name.endswith("encoder.0.weight") for name in own)
+    if not own or len(own) != 4 * count or {int(k.split(".")[1]) for k in own} != set(range(count)):
+        raise ValueError("this is no checkpoint of DDAS: it must hold encoder and decoder of autoencoders 0, 1, 2, ...")
+    ddas = DDAS(None, features or GivenFeatures(), threshold=threshold, granularity=granularity)
+    ddas.load_selector_state_dict(own)
+    return ddas
 
 
 def _clip_for(base):

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch.utils.data import DataLoader
 
+from .benchmarks.base import loader
+from .methods.base import seed_everything
 from .metrics import AccuracyMatrix
 from .progress import progress
 
@@ -23,7 +24,7 @@ def evaluate(method, task, dataset=None, batch_size=256):
     The second is a LongTensor with one index an image, or None for a method that selects nothing.
     """
     correct, selected = [], []
-    for images, labels in DataLoader(dataset or task.test, batch_size):
+    for images, labels in loader(dataset or task.test, batch_size):
         if hasattr(method, "select"):
             selected.append(method.select(images, task))
             scores = method.scores(images, task, selected[-1])
@@ -35,7 +36,9 @@ def evaluate(method, task, dataset=None, batch_size=256):
                 f"it must be (images, classes), {(len(images), len(task.classnames))}."
             )
         if not torch.isfinite(scores).all():
-            raise FloatingPointError(f"{type(method).__name__} gave scores that are no finite numbers on {task.name!r}.")
+            raise FloatingPointError(
+                f"{type(method).__name__} gave scores that are no finite numbers on {task.name!r}."
+            )
         correct.append(scores.argmax(dim=1).cpu() == labels)
     accuracy = 100 * torch.cat(correct).double().mean().item()
     return accuracy, torch.cat(selected).cpu() if selected else None
@@ -66,7 +69,8 @@ def run(method, benchmark, out, log=print, after_task=None):
     The folder `out` holds settings.json, and after each task checkpoint.safetensors (all that was learned),
     matrix.csv, and for a method that selects routers routing.csv (percent of test images sent where they belong: to
     their own router once it is there, to the original CLIP before). The same call again goes on after the last task
-    that was finished, and ends in the same numbers. after_task(number of tasks learned) is called before a row counts as done.
+    that was finished, and ends in the same numbers. after_task(number of tasks learned) is called before a row counts
+    as done. What a class-incremental benchmark does not test yet is NaN.
     Raises ValueError where `out` holds a run of other settings or a damaged checkpoint, OSError where it cannot be
     written to.
     """
@@ -83,7 +87,9 @@ def run(method, benchmark, out, log=print, after_task=None):
         for name in (MATRIX, ROUTING)
     )  # fmt: skip
     if matrix.done > learned:
-        raise ValueError(f"{out} holds results of {matrix.done} tasks but a checkpoint of {learned}: delete the folder.")
+        raise ValueError(
+            f"{out} holds results of {matrix.done} tasks but a checkpoint of {learned}: delete the folder."
+        )
     if matrix.done == len(names):
         log(f"{method.name}: all {len(names)} tasks are done already, in {out}")
     for i, task in progress(list(enumerate(benchmark.tasks)), method.name):
@@ -97,17 +103,23 @@ def run(method, benchmark, out, log=print, after_task=None):
         if i >= matrix.done:
             if after_task:
                 after_task(i + 1)
-            results = [evaluate(method, other) for other in progress(benchmark.tasks, "evaluation")]
+            seed_everything(i)  # for what is random in evaluation; a run that goes on then draws the same
+            tested = benchmark.tested(i + 1)
+            if i and not method.learns and tested is benchmark.tested(i):
+                results = [(accuracy, None) for accuracy in matrix.values[i - 1]]  # nothing can have changed
+            else:
+                results = [evaluate(method, other) for other in progress(tested, "evaluation")]
+            untested = [float("nan")] * (len(names) - len(results))
             if results[0][1] is not None:
-                routing.add_row([_well_sent(chosen, j, i) for j, (_, chosen) in enumerate(results)])
+                routing.add_row([well_sent(chosen, j, i) for j, (_, chosen) in enumerate(results)] + untested)
                 replace_file(out / ROUTING, routing.frame().to_csv)
-            matrix.add_row([accuracy for accuracy, _ in results])
+            matrix.add_row([accuracy for accuracy, _ in results] + untested)
             replace_file(out / MATRIX, matrix.frame().to_csv)
             log(f"{method.name}: task {i + 1} of {len(names)}, {task.name}: {results[i][0]:.1f} %")
     return matrix
 
 
-def _well_sent(chosen, j, learned):
+def well_sent(chosen, j, learned):
     """Percent of task j's images that got their own router, or none as long as it is not learned."""
     return 100 * (chosen == (j if j <= learned else -1)).double().mean().item()
 
@@ -137,7 +149,9 @@ def _resume(method, out):
             facts = saved.metadata()
             state = {name: saved.get_tensor(name) for name in saved.keys()}
     except SafetensorError as error:
-        raise ValueError(f"the checkpoint {file} is damaged ({error}); delete {out} to start this run again.") from error
+        raise ValueError(
+            f"the checkpoint {file} is damaged ({error}); delete {out} to start this run again."
+        ) from error
     if state:
         method.load_state_dict(state)
     return int(facts["tasks"]), float(facts["seconds"])

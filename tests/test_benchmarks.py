@@ -35,7 +35,38 @@ def test_mini_mtil_follows_its_seed():
     assert torch.equal(again["neon"].test.tensors[0], one.tasks[-1].test.tensors[0])
 
 
-@pytest.mark.parametrize("arguments, words", [(dict(order=3), "order 3 is unknown"), (dict(train_per_class=160), "at most 174")])
+def test_mini_mtil_with_few_shots():
+    def bytes_of(dataset):
+        return [image.numpy().tobytes() for image in dataset.tensors[0]]
+
+    whole, five, same, one, other = (
+        mini_mtil(seed, 1, 20, 2, k) for seed, k in ((0, None), (0, 5), (0, 5), (0, 1), (1, 5))
+    )
+    assert whole.settings["shots"] is None and five.settings["shots"] == 5
+    for all_of_them, few, again, fewer, others in zip(*(b.tasks for b in (whole, five, same, one, other))):
+        for part, counts in (("train", (5, 1)), ("val", (4, 1))):
+            everything, drawn, redrawn, single = (getattr(t, part) for t in (all_of_them, few, again, fewer))
+            assert drawn.tensors[1].bincount().tolist() == [counts[0]] * 10
+            assert single.tensors[1].bincount().tolist() == [counts[1]] * 10
+            assert bytes_of(drawn) == bytes_of(redrawn)
+            assert set(bytes_of(single)) < set(bytes_of(drawn)) <= set(bytes_of(everything))
+            place = dict(zip(bytes_of(everything), everything.tensors[1].tolist()))
+            assert [place[image] for image in bytes_of(drawn)] == drawn.tensors[1].tolist()  # each with its own label
+        assert torch.equal(few.test.tensors[0], all_of_them.test.tensors[0])
+        assert not torch.equal(few.train.tensors[0], others.train.tensors[0])
+    full = mini_mtil(0, 1, 20, 2, shots=16)  # all of them, in the order that they have without shots
+    assert all(torch.equal(a.train.tensors[0], b.train.tensors[0]) for a, b in zip(full.tasks, whole.tasks))
+
+
+@pytest.mark.parametrize("shots", [0, -1, 17, 2.5])
+def test_mini_mtil_refuses_shots_that_cannot_be_had(shots):
+    with pytest.raises(ValueError, match="take 1 to 16 training images a class"):
+        mini_mtil(train_per_class=20, test_per_class=2, shots=shots)
+
+
+@pytest.mark.parametrize(
+    "arguments, words", [({"order": 3}, "order 3 is unknown"), ({"train_per_class": 160}, "at most 174")]
+)
 def test_mini_mtil_refuses(arguments, words):
     with pytest.raises(ValueError, match=words):
         mini_mtil(**arguments)

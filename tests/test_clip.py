@@ -1,14 +1,16 @@
 """Loading CLIP, prompts, the text classifier, text cut after its end."""
 
 import json
+from pathlib import Path
 
 import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from mini_lib import load_clip, tiny_clip
+from mini_lib import MoEClip, load_clip, tiny_clip
 from mini_lib.clip import class_embeddings, encode_text_trimmed, prompts, train_transform
 
 
@@ -26,6 +28,94 @@ def test_damaged_weights_are_refused(tmp_path):
     damaged.write_bytes(tiny_clip.WEIGHTS.read_bytes()[:-1])
     with pytest.raises(ValueError, match="wrong SHA-256.*git checkout data/"):
         tiny_clip.load(damaged)
+
+
+@pytest.fixture
+def small_models(tmp_path):
+    """A small ViT in open_clip's list, as itself and with QuickGELU."""
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
+    vision = {"image_size": 32, "patch_size": 8, "width": 64, "head_width": 64, "layers": 2}
+    for name, quick in (("ViT-test", False), ("ViT-test-quickgelu", True)):
+        facts = {"embed_dim": 32, "quick_gelu": quick, "vision_cfg": vision, "text_cfg": text}
+        (tmp_path / f"{name}.json").write_text(json.dumps(facts))
+        open_clip.add_model_config(tmp_path / f"{name}.json")
+    return "ViT-test", "ViT-test-quickgelu"
+
+
+def test_weights_from_a_file(small_models, tmp_path, recwarn):
+    plain, quick = small_models
+    clip, preprocess, tokenizer = load_clip(quick, None)
+    torch.manual_seed(0)
+    images, tokens = torch.randn(3, 3, 32, 32), tokenizer(["a star", "the number three"])
+    save_file(clip.state_dict(), tmp_path / "a.safetensors")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in clip.state_dict().items()}}, tmp_path / "b.pt")
+    for name in ("a.safetensors", "b.pt"):
+        again, _, _ = load_clip(quick, str(tmp_path / name))
+        assert torch.equal(again.encode_image(images), clip.encode_image(images))
+        model = MoEClip(again, num_experts=2)
+        model.add_task("a")
+        torch.testing.assert_close(model.encode_image(images), clip.encode_image(images), atol=1e-6, rtol=0)
+        torch.testing.assert_close(model.encode_text(tokens), clip.encode_text(tokens), atol=1e-6, rtol=0)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="QuickGELU.*'ViT-test-quickgelu'.*it runs, and is worse"):
+        wrong, _, _ = load_clip(plain, str(tmp_path / "a.safetensors"))
+    assert not torch.allclose(wrong.encode_image(images), clip.encode_image(images))
+
+
+def test_a_tag_brings_its_activation(small_models, tmp_path, monkeypatch):
+    plain, quick = small_models
+    clip, _, _ = load_clip(quick, None)
+    torch.save(clip.state_dict(), tmp_path / "weights.pt")
+    tags = {"openai": {"url": "", "hf_hub": "someone/clip/", "quick_gelu": True}}
+    monkeypatch.setattr("mini_lib.clip.open_clip.list_pretrained_tags_by_model", lambda name: list(tags))
+    monkeypatch.setattr("mini_lib.clip.open_clip.get_pretrained_cfg", lambda name, tag: tags[tag])
+    create = open_clip.create_model_and_transforms
+
+    def cached(name, tag, **more):
+        model, *transforms = create(name, None, **more)
+        model.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+        return model, *transforms
+
+    monkeypatch.setattr("mini_lib.clip.open_clip.create_model_and_transforms", cached)
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(load_clip(plain, "openai")[0].encode_image(images), clip.encode_image(images))
+
+    def offline(*args, **more):
+        raise RuntimeError("no route to host\nmore")
+
+    monkeypatch.setattr("mini_lib.clip.open_clip.create_model_and_transforms", offline)
+    with pytest.raises(OSError, match=r"'openai' of ViT-test.*no route to host\).*open_clip_model.safetensors of someone/clip .*its path as pretrained"):
+        load_clip(plain, "openai")
+
+
+class Dangerous:
+    def __reduce__(self):
+        return (Path.touch, (Path("touched-by-a-pickle"),))
+
+
+@pytest.mark.parametrize("content", ["pickle", "text", "empty", "list", "other sizes", "nothing"])
+def test_files_that_are_no_weights(small_models, tmp_path, content, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ("weights.safetensors" if content == "empty" else "weights.pt")
+    clip, _, _ = load_clip(small_models[1], None)
+    states = {"pickle": {"a": Dangerous()}, "list": [1, 2]}
+    states["other sizes"] = {k: v[..., :-1] if v.ndim else v for k, v in clip.state_dict().items()}
+    if content in states:
+        torch.save(states[content], file)
+    elif content != "nothing":
+        file.write_text("" if content == "empty" else "these are no weights")
+    words = {
+        "list": "holds no state dict", "other sizes": "do not fit the model ViT-test-quickgelu",
+        "nothing": "no file of that name, and no tag among",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=words.get(content, "cannot be read as plain tensors .nothing in it was run")) as error:
+        load_clip(small_models[1], str(file))
+    assert "\n" not in str(error.value) and not (tmp_path / "touched-by-a-pickle").exists()
+
+
+def test_towers_without_blocks_are_refused():
+    with pytest.raises(ValueError, match="image tower is no open_clip transformer.*take a ViT CLIP"):
+        load_clip("RN50", None)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +147,12 @@ def test_classifier_is_the_mean_of_unit_prompts(clip, tokenizer):
     rows = class_embeddings(clip.encode_text, tokens)
     by_hand = F.normalize(F.normalize(clip.encode_text(tokens[1]), dim=-1).mean(0), dim=0)
     torch.testing.assert_close(rows[1], by_hand)
+
+
+def test_class_names_longer_than_the_context(clip, tokenizer):
+    with pytest.raises(ValueError, match="the prompt 'a photo of very very .* is longer than CLIP can read: shorten the class"):
+        prompts(tokenizer, ["cat", "very_" * 80 + "long"], ["a photo of {}."])
+    assert prompts(tokenizer, ["cat", "very_" * 60 + "long"], ["a photo of {}."]).shape == (2, 1, 77)
 
 
 def test_training_crops_keep_nearly_all(clip):

@@ -3,8 +3,10 @@
 import pytest
 import torch
 from torch.utils.data import TensorDataset
+from torchvision.models import alexnet
 
-from mini_lib.ddas import DDAS, Autoencoder, select_below, select_calibrated
+from mini_lib import ddas as ddas_module
+from mini_lib.ddas import DDAS, AlexNetFeatures, Autoencoder, select_below, select_calibrated
 
 
 def test_paper_rule_by_hand():
@@ -80,3 +82,48 @@ def test_bad_use(clip, looks):
         DDAS(clip, granularity="image")
     with pytest.raises(RuntimeError, match="learn_reference before"):
         DDAS(clip, block=1).learn_task(looks[0], looks[0])
+
+
+def test_alexnet_features_are_those_of_the_paper(tmp_path):
+    torch.manual_seed(0)
+    network = alexnet(weights=None)
+    torch.save(network.state_dict(), tmp_path / "alexnet.pth")
+    features = AlexNetFeatures(tmp_path / "alexnet.pth")
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        found = features(images)
+        before_relu = network.features[:-2](images)
+    assert found.shape == (2, 43264) and torch.equal(found, before_relu.flatten(1).sigmoid())
+    assert (before_relu < 0).any() and isinstance(network.features[-2], torch.nn.ReLU)
+    autoencoder = Autoencoder(43264, AlexNetFeatures.code)
+    assert sum(p.numel() for p in autoencoder.parameters()) == 8_696_164
+    with pytest.raises(OSError, match="there is no file"):
+        AlexNetFeatures(tmp_path / "none.pth")
+
+
+def test_alexnet_without_a_network(monkeypatch):
+    def offline(weights):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(ddas_module, "alexnet", offline)
+    with pytest.raises(OSError, match="cannot be downloaded .no route to host.*alexnet.*pth.*pass the file as alexnet=FILE"):
+        AlexNetFeatures()
+
+
+def test_features_computed_batch_by_batch(clip, looks, monkeypatch):
+    noise, dark, _ = looks
+    learned = []
+    for keep, fresh in ((2**30, False), (1, False), (2**30, True)):  # stored, too large to store, fresh for each batch
+        monkeypatch.setattr(ddas_module, "KEEP", keep)
+        torch.manual_seed(0)
+        learned.append(DDAS(clip, "patches", threshold=0.02, iterations=60, reference_iterations=80, fresh=fresh))
+        learned[-1].learn_reference(noise)
+        learned[-1].learn_task(dark)
+        assert learned[-1].select(dark.tensors[0]).eq(0).all() and learned[-1].select(noise.tensors[0]).eq(-1).all()
+    images = dark.tensors[0]
+    assert torch.equal(learned[1].errors(images), learned[2].errors(images))
+    assert not torch.equal(learned[0].errors(images), learned[1].errors(images))
+    with pytest.raises(ValueError, match="this task has none: keep some apart .val_part=0.1 in mtil., or pass DDAS a thr"):
+        calibrated = DDAS(clip, iterations=2)
+        calibrated.learn_reference(noise)
+        calibrated.learn_task(dark)

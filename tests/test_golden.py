@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from mini_lib.adapter import Adapter
 from mini_lib.clip import batch_first, class_embeddings
-from mini_lib.ddas import Autoencoder, select_below
+from mini_lib.ddas import select_below
 from mini_lib.methods.base import learning_rate_at
 from mini_lib.moe import attached
-from mini_lib.official import convert, own_name
+from mini_lib.official import convert, convert_ddas, own_name
 from mini_lib.router import Router, load_balance_loss
 
 
@@ -121,12 +121,27 @@ def test_block(golden, config, model, which):
 @torch.no_grad()
 def test_features(golden, config, model):
     data = load_file(golden / "clip_features.safetensors")
+    gates = {}
+    for which, layers in (("image", model.image_layers), ("text", model.text_layers)):
+        for block, layer in enumerate(layers):
+            for router in layer.routers:
+                router.register_forward_hook(lambda r, i, output, key=(which, block): gates.update({key: output[0]}))
+
+    def same_gates(tag, which, name):
+        for block in range(config["config"]["vision_layers"]):
+            close(gates[which, block], data[f"{tag}.{name}_gates"][block])
+            assert torch.equal((gates[which, block] > 0).sum(0), data[f"{tag}.{name}_counts"][block].long())
+
     images, tokens, mixed = data["images"], data["tokens"], data["tokens_mixed_start"]
     for tag, task in [("zeroshot", None)] + [(f"task{t}", t) for t in range(config["config"]["tasks"])]:
         image_features = model.encode_image(images, task)
         close(image_features, data[f"{tag}.image_features"])
-        close(model.encode_text(tokens, task), data[f"{tag}.text_features"])
-        close(model.encode_text(mixed, task), data[f"{tag}.text_mixed_start_features"])
+        if task is not None:
+            same_gates(tag, "image", "image")
+        for name, batch in (("text", tokens), ("text_mixed_start", mixed)):
+            close(model.encode_text(batch, task), data[f"{tag}.{name}_features"])
+            if task is not None:
+                same_gates(tag, "text", name)
         weights = class_embeddings(lambda t: model.encode_text(t, task), data["template_tokens"])
         close(weights.T, data[f"{tag}.class_weights"])
         close(100 * F.normalize(image_features, dim=-1) @ weights.T, data[f"{tag}.logits"])
@@ -210,25 +225,44 @@ def test_two_tasks_with_freezing(golden, config):
 
 def test_ddas(golden, config):
     data = load_file(golden / "ddas.safetensors")
-    autoencoders = []
-    for i in range(config["ddas"]["n_ae"]):
-        autoencoders.append(Autoencoder(config["ddas"]["dim"], config["ddas"]["code"]))
-        autoencoders[-1].load_state_dict(
-            {k.removeprefix(f"weight.{i}."): v for k, v in data.items() if k.startswith(f"weight.{i}.")}
-        )
+    state = {k.removeprefix("weight."): v for k, v in data.items() if k.startswith("weight.")}
+    ddas = convert_ddas({"state_dict": {f"module.{k}": v for k, v in state.items()}})
+    autoencoders = list(ddas.autoencoders)
+    assert len(autoencoders) == config["ddas"]["n_ae"]
     features = data["features"].sigmoid()  # (batches, S, dim)
     with torch.no_grad():
         errors = torch.stack([torch.stack([a.error(f) for a in autoencoders]) for f in features])
     close(errors, data["error_per_sample"])
     close(errors.mean(-1), data["error_per_batch"])
     for n, threshold in enumerate(data["thresholds"].tolist()):
+        for granularity, chosen in (("batch", data["best_router"]), ("sample", data["best_router_batch_of_one"])):
+            selector = convert_ddas(state, threshold=threshold, granularity=granularity)
+            for b, batch in enumerate(features):
+                assert torch.equal(selector.select(batch) + 1, chosen[n, b].long().expand(len(batch)))
         assert torch.equal(select_below(errors.mean(-1), threshold), data["task_id"][n].long())
         for b in range(len(features)):
             assert torch.equal(select_below(errors[b].T, threshold) + 1, data["best_router_batch_of_one"][n, b].long())
     chosen = select_below(data["rule.errors"], data["rule.thresholds"])  # with exact ties, and minima at the threshold
     assert torch.equal(chosen + 1, data["rule.best_router"].long())
+    autoencoders[1].requires_grad_(True)
     loss = F.mse_loss(autoencoders[1](features[0]), features[0])
     close(loss, data["train.loss_ae1_batch0"])
     loss.backward()
     for name, parameter in autoencoders[1].named_parameters():
         close(parameter.grad, data[f"train.grad.{name}"])
+
+
+def test_checkpoints_that_do_not_fit(golden):
+    state = {**load_file(golden / "clip_base.safetensors"), **load_file(golden / "clip_moe.safetensors")}
+    without = {k: v for k, v in state.items() if not k.endswith("adaptmlp_list.1.up_proj.weight")}
+    with pytest.raises(ValueError, match="lacks .*experts.1.up_proj.weight"):
+        convert(without)
+    with pytest.raises(ValueError, match="no checkpoint of MoE-Adapters"):
+        convert(load_file(golden / "clip_base.safetensors"))
+    with pytest.raises(ValueError, match="no checkpoint of DDAS"):
+        convert_ddas(state)
+    aliased = {f"module.{k}": v for k, v in state.items()}
+    aliased["module.transformer.resblocks.0.ln_3.weight"] = torch.ones(3)
+    aliased["module.transformer.resblocks.0.adaptmlp.up_proj.bias"] = torch.ones(3)
+    images = load_file(golden / "clip_features.safetensors")["images"]
+    assert torch.equal(convert({"state_dict": aliased}).encode_image(images, 1), convert(state).encode_image(images, 1))

@@ -70,7 +70,7 @@ def definitions(source):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
             node.body[0].value = ast.Constant(ast.get_docstring(node))  # without indentation: methods shown as functions
     found = {}
-    for node in ast.walk(tree):
+    for node in tree.body + [member for c in tree.body if isinstance(c, ast.ClassDef) for member in c.body]:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             found.setdefault(node.name, []).append(ast.dump(node))
     return found
@@ -126,7 +126,8 @@ def test_the_lessons_have_exercises_and_compare_their_numbers_with_the_text(note
     if "07" in request.node.name:
         pytest.skip("the main job: its exercises are experiments, and other data have other numbers")
     tags = [cell.metadata.get("tags", []) for cell in code(notebook)]
-    assert 2 <= sum("exercise" in t for t in tags) <= 4
+    if "13" not in request.node.name:  # nothing is built there: it reads saved results
+        assert 2 <= sum("exercise" in t for t in tags) <= 4
     summaries = [i for i, cell in enumerate(code(notebook)) if "checks.summary(" in cell.source]
     assert len(summaries) == 1
     verdict = code(notebook)[summaries[0] + 1]

@@ -114,7 +114,7 @@ def test_nan_loss_stops_with_a_remedy(clip, tokenizer, small, tmp_path):
         run(made("fine-tuning", clip, tokenizer, small, learning_rate=1e9), small, tmp_path, log=silent)
     with pytest.raises(FloatingPointError, match="at iteration 1 of 2"):
         w = torch.ones(1, requires_grad=True)
-        train([w], lambda x, y: w.sum() * float("nan"), iter([(0, 0)] * 2), 2, 0.1)
+        train([w], lambda x, y: w.sum() * float("nan"), iter([(torch.zeros(1), torch.zeros(1))] * 2), 2, 0.1)
 
 
 def test_other_settings_are_refused(clip, tokenizer, small, tmp_path):
@@ -186,3 +186,93 @@ def test_bad_scores_are_named(clip, tokenizer, small):
     with pytest.raises(FloatingPointError, match="Broken gave scores that are no finite numbers"):
         evaluate(Broken(clip, tokenizer), small.tasks[0])
     assert not {"Wrong", "Broken", None} & set(METHODS)
+
+
+METHODS_THAT_TRAIN = ["fine-tuning", "adapter-per-task", "moe-adapters"]
+
+
+def losses_of(name, clip, tokenizer, small, monkeypatch, **settings):
+    """The losses of learning the first task, and the learner."""
+    kept = []
+    monkeypatch.setattr("mini_lib.methods.base.train", lambda *a, **k: kept.extend(train(*a, **k)))
+    learner = made(name, clip, tokenizer, small, iterations=4, batch_size=16, **settings)
+    learner.learn(small.tasks[0])
+    return torch.tensor(kept), learner
+
+
+@pytest.mark.parametrize("name", METHODS_THAT_TRAIN)
+def test_what_saves_memory_leaves_the_losses_as_they_are(clip, tokenizer, small, name, monkeypatch):
+    plain, learner = losses_of(name, clip, tokenizer, small, monkeypatch)
+    assert len(plain) == 4
+    again, other = losses_of(name, clip, tokenizer, small, monkeypatch, checkpointing=True)
+    torch.testing.assert_close(again, plain, atol=1e-6, rtol=1e-6)
+    if name == "moe-adapters":
+        for ours, theirs in zip(learner.model.layers, other.model.layers):
+            assert torch.equal(ours.counts, theirs.counts) and ours.counts.sum() > 0
+    half, _ = losses_of(name, clip, tokenizer, small, monkeypatch, precision="bf16")
+    assert half.dtype == torch.float32 and not torch.equal(half, plain)
+    torch.testing.assert_close(half, plain, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["fine-tuning", "adapter-per-task"])  # no noise in the gate, so that parts are alike
+def test_accumulation_takes_the_same_step(clip, tokenizer, small, name, monkeypatch):
+    monkeypatch.setattr("mini_lib.adapter.nn.Dropout", lambda p: torch.nn.Identity())
+    monkeypatch.setattr("mini_lib.router.torch.randn_like", torch.zeros_like)
+    plain, _ = losses_of(name, clip, tokenizer, small, monkeypatch)
+    parts, _ = losses_of(name, clip, tokenizer, small, monkeypatch, accumulation=3)  # 6 + 6 + 4 images
+    torch.testing.assert_close(parts, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_half_precision_scales_the_loss(clip, tokenizer, small, monkeypatch):
+    plain, _ = losses_of("moe-adapters", clip, tokenizer, small, monkeypatch)
+    half, learner = losses_of("moe-adapters", clip, tokenizer, small, monkeypatch, precision="fp16")
+    torch.testing.assert_close(half, plain, atol=0.05, rtol=0)  # the first scale may be too high: a step is left out
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in learner.model.parameters())
+
+
+def test_settings_by_task(clip, tokenizer, small):
+    names = [task.name for task in small.tasks]
+    learner = made("moe-adapters", clip, tokenizer, small, iterations=dict(zip(names, (1, 2))), selector="known")
+    learner.learn(small.tasks[0])
+    learner.learn(small.tasks[1])
+    with pytest.raises(ValueError, match=f"iterations has no value for task '{names[2]}'"):
+        learner.learn(small.tasks[2])
+    with pytest.raises(ValueError, match="precision is one of"):
+        made("fine-tuning", clip, tokenizer, small, precision="half")
+
+
+def test_shared_router_and_noise_at_evaluation(clip, tokenizer, small):
+    def learned(noise):
+        learner = made(
+            "moe-adapters", clip, tokenizer, small, iterations=3, num_experts=3, freeze=0, selector="none",
+            shared_router=True, noise_at_evaluation=noise,
+        )  # fmt: skip
+        for task in small.tasks[:2]:
+            learner.learn(task)
+        return learner
+
+    quiet, noisy = learned(False), learned(True)
+    assert [len(learner.model.tasks) for learner in (quiet, noisy)] == [1, 1] and quiet.learned == 2
+    images = torch.stack([small.tasks[1].test[i][0] for i in range(16)])
+
+    def twice(learner):
+        return [learner.model.encode_image(images, 0) for _ in range(2)]
+
+    with torch.no_grad():
+        assert torch.equal(*twice(quiet)) and not torch.equal(*twice(noisy))
+    again = made(
+        "moe-adapters", clip, tokenizer, small, num_experts=3, freeze=0, selector="none", shared_router=True,
+        noise_at_evaluation=True,
+    )  # fmt: skip
+    again.load_state_dict(noisy.state_dict())
+    assert again.learned == 2 and again.model.layers[0].routers[0].training
+
+
+def test_what_does_not_learn_is_tested_once(clip, tokenizer, small, tmp_path, monkeypatch):
+    tested = []
+    monkeypatch.setattr(LOOP, "evaluate", lambda method, task: (tested.append(task.name), (50.0, None))[1])
+    run(made("zero-shot", clip, tokenizer, small), small, tmp_path / "a", log=silent)
+    assert tested == [task.name for task in small.tasks]
+    monkeypatch.setattr(small, "tested", lambda learned: list(small.tasks))  # as where the classes to choose from grow
+    run(made("zero-shot", clip, tokenizer, small), small, tmp_path / "b", log=silent)
+    assert tested == [task.name for task in small.tasks] * 4

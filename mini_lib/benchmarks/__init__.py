@@ -1,7 +1,9 @@
 """Streams of tasks: MiniMTIL, drawn from a seed, and folders of your own images."""
 
 from .base import Benchmark, Task
+from .cil import cil
 from .folders import folders
 from .mini import mini_mtil
+from .mtil import mtil
 
-__all__ = ["Benchmark", "Task", "folders", "mini_mtil"]
+__all__ = ["Benchmark", "Task", "cil", "folders", "mini_mtil", "mtil"]

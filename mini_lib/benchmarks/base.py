@@ -1,10 +1,12 @@
 """What a learner is given: tasks, one after another. Shown in notebook 07, used from notebook 02 on."""
 
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 
 @dataclass
@@ -36,6 +38,10 @@ class Benchmark:
     reference: Dataset
     settings: dict = field(default_factory=dict)
 
+    def tested(self, learned):
+        """The tasks as they are tested after `learned` of them were learned: here always all, as in MTIL."""
+        return self.tasks
+
 
 class ImageDataset(Dataset):
     """Pairs (image, label): images are files or uint8 arrays (H, W, 3); `transform` makes a float tensor of each.
@@ -56,7 +62,7 @@ class ImageDataset(Dataset):
         if self.kept is not None and index in self.kept:
             return self.kept[index], self.labels[index]
         image = self.transform(self._open(self.images[index]))
-        if self.kept is not None and len(self) * image.nbytes <= 2**29:
+        if self.kept is not None and len(self) * image.nbytes <= 2**29 and not get_worker_info():
             self.kept[index] = image
         return image, self.labels[index]
 
@@ -69,6 +75,20 @@ class ImageDataset(Dataset):
                 return opened.convert("RGB")
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"{image} cannot be read as an image ({error}). Repair it or take it out.") from error
+
+
+def loader(dataset, batch_size, **options):
+    """A DataLoader; beside a GPU, image files are read by processes of their own, so that it need not wait."""
+    beside = torch.cuda.is_available() and isinstance(getattr(dataset, "dataset", dataset), ImageDataset)
+    workers = min(os.cpu_count(), 8) if beside else 0
+    return DataLoader(dataset, batch_size, num_workers=workers, persistent_workers=beside, **options)
+
+
+def endless(dataset, batch_size):
+    """Batches without end, reshuffled in every round; the last, smaller batch of a round is left out."""
+    rounds = loader(dataset, batch_size, shuffle=True, drop_last=len(dataset) > batch_size)
+    while True:
+        yield from rounds
 
 
 def hold_out(labels, part, seed):

@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 from ..tiny_clip import article, draw_pairs, to_tensor
 from .base import Benchmark, Task
 from .drawing import COLOURS, LETTERS, NUMBERS, PATTERNS, SIZE, glyph_mask, pattern_mask, shape_mask
+from .mtil import _draw
 
 ORDERS = {
     1: ("digits", "fabric", "sketch", "plates", "gems", "chalk", "neon"),
@@ -168,12 +169,20 @@ def draw_task(name, seed, train_per_class=100, test_per_class=50):
     return parts
 
 
-def mini_mtil(seed=0, order=1, train_per_class=100, test_per_class=50):
+def _few(dataset, count, seed):
+    """At most `count` images of each class, drawn once with the seed."""
+    return TensorDataset(*dataset[_draw(dataset.tensors[1], None, count, seed)])
+
+
+def mini_mtil(seed=0, order=1, train_per_class=100, test_per_class=50, shots=None):
     """The benchmark, ready for the embedded CLIP: seven tasks of ten classes, in one of two orders.
 
     A fifth of the training images of each class is kept apart as `val`. The reference images are drawn in the look
     of the pretraining: they stand for everything that CLIP knows already.
-    Raises ValueError for an unknown order or for more images a class than the real digits have.
+    shots: k training images a class, drawn once with the seed, and min(k, 4) of `val`, as for MTIL; those of fewer shots
+    are among those of more. None takes all. See notebook 10.
+    Raises ValueError for an unknown order, for more images a class than the real digits have, and for shots that are no
+    number from 1 to the training images a class.
     """
     if order not in ORDERS:
         raise ValueError(f"order {order!r} is unknown: MiniMTIL has the orders {sorted(ORDERS)}.")
@@ -182,15 +191,21 @@ def mini_mtil(seed=0, order=1, train_per_class=100, test_per_class=50):
             f"{train_per_class} training and {test_per_class} test images a class cannot be had: at least 5 and 1, "
             "and together at most 174, the number of scans of the rarest handwritten digit."
         )
+    kept = train_per_class - train_per_class // 5
+    if shots is not None and shots not in range(1, kept + 1):
+        raise ValueError(f"shots={shots!r} cannot be had: take 1 to {kept} training images a class, or None for all.")
     tasks = []
     for name in ORDERS[order]:
         train, test = draw_task(name, seed, train_per_class, test_per_class)
         train, test = (TensorDataset(to_tensor(x), torch.from_numpy(y).long()) for x, y in (train, test))
         held_out = torch.arange(len(train)) % train_per_class < train_per_class // 5
         train, val = TensorDataset(*train[~held_out]), TensorDataset(*train[held_out])
+        if shots:
+            train, val = _few(train, shots, [seed, 0]), _few(val, min(shots, 4), [seed, 1])
         tasks.append(Task(name, list(TASKS[name][2]), TASKS[name][3], train, test, val))
     images, _ = draw_pairs(1500, seed=[seed, 99])
     settings = {
-        "seed": seed, "order": order, "train_per_class": train_per_class, "test_per_class": test_per_class
+        "seed": seed, "order": order, "train_per_class": train_per_class, "test_per_class": test_per_class,
+        "shots": shots,
     }  # fmt: skip
     return Benchmark("mini", tasks, TensorDataset(to_tensor(images), torch.zeros(len(images)).long()), settings)

@@ -4,10 +4,10 @@ from functools import partial
 
 from ..clip import class_logits, count_parameters, encode_text_trimmed
 from ..moe import MoEClip
-from .base import Method, endless, seed_everything, train
+from .base import TrainedMethod, seed_everything
 
 
-class AdapterPerTask(Method):
+class AdapterPerTask(TrainedMethod):
     """A frozen CLIP with a single expert a task in every block; nothing is shared, so nothing is forgotten.
 
     At test the task is told; tasks not yet learned get the original CLIP.
@@ -15,19 +15,14 @@ class AdapterPerTask(Method):
 
     name = "adapter-per-task"
 
-    def __init__(
-        self, clip, tokenizer, bottleneck=64, learning_rate=2e-2, iterations=150, batch_size=64,
-        label_smoothing=0.2, seed=0,
-    ):  # fmt: skip
-        super().__init__(
-            clip, tokenizer, bottleneck=bottleneck, learning_rate=learning_rate, iterations=iterations,
-            batch_size=batch_size, label_smoothing=label_smoothing, seed=seed,
-        )  # fmt: skip
+    def __init__(self, clip, tokenizer, bottleneck=64, learning_rate=2e-2, **training):
+        super().__init__(clip, tokenizer, {"bottleneck": bottleneck}, learning_rate, **training)
         self.models = {}
 
     def new_model(self):
         """A single expert in every block; the router of its one task has nothing to choose."""
-        return MoEClip(self.clip, num_experts=1, top_k=1, bottleneck=self.settings["bottleneck"])
+        choice = self.settings
+        return MoEClip(self.clip, 1, 1, choice["bottleneck"], checkpointing=choice["checkpointing"])
 
     def encoders(self, task):
         """encode_image and encode_text for a task: through its adapters, or CLIP's own."""
@@ -42,11 +37,7 @@ class AdapterPerTask(Method):
         model = self.models[task.name] = self.new_model()
         model.add_task(task.name)
         loss = self.cross_entropy(task, *self.encoders(task), choice["label_smoothing"])
-        model.train()
-        batches = endless(task.train, choice["batch_size"])
-        train(model.parameters(), loss, batches, choice["iterations"], choice["learning_rate"], name=task.name)
-        model.eval()
-        self.forget_embeddings()
+        self.fit(task, model, loss)
 
     def scores(self, images, task):
         encode_image, encode_text = self.encoders(task)

@@ -6,8 +6,8 @@ import random
 import numpy as np
 import torch
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
+from ..benchmarks.base import endless
 from ..clip import class_embeddings, class_logits, device_of, prompts
 from ..progress import progress
 
@@ -26,39 +26,41 @@ def learning_rate_at(step, iterations, lr, warmup):
     return lr / 2 * (1 + math.cos(math.pi * (step - warmup) / max(iterations - warmup, 1)))
 
 
-def endless(dataset, batch_size):
-    """Batches without end, reshuffled in every round; the last, smaller batch of a round is left out."""
-    loader = DataLoader(dataset, batch_size, shuffle=True, drop_last=len(dataset) > batch_size)
-    while True:
-        yield from loader
-
-
-def train(parameters, loss, batches, iterations, lr, weight_decay=0.0, warmup=None, name=""):
+def train(
+    parameters, loss, batches, iterations, lr, weight_decay=0.0, warmup=None, name="", accumulation=1, scaled=False
+):
     """Minimise `loss(images, labels)` with AdamW, warm-up and cosine; returns the losses.
 
     Parameters without a gradient in a step (experts that nobody chose) are left untouched: no moments, no decay.
+    accumulation: parts that a batch is cut into, one after another, to save memory; one step for all of them.
+    scaled: the loss is scaled up for the backward pass, as float16 needs it. warmup: steps, by default a tenth.
     Raises FloatingPointError when the loss is no finite number any more.
     """
     parameters = [p for p in parameters if p.requires_grad]
     warmup = iterations // 10 if warmup is None else warmup
     optimiser = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay)
+    scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=scaled)
     losses = []
-    for step, (images, labels) in progress(zip(range(iterations), batches), name, total=iterations):
+    for step, batch in progress(zip(range(iterations), batches), name, total=iterations):
         optimiser.param_groups[0]["lr"] = learning_rate_at(step, iterations, lr, warmup)
-        value = loss(images, labels)
-        if not torch.isfinite(value):
-            raise FloatingPointError(
-                f"the loss of {name or 'the training'} is {value.item()} at iteration {step + 1} of {iterations}: "
-                f"lower the learning rate (it is {lr:g})."
-            )
         optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        losses.append(value.item())
+        losses.append(0.0)
+        for images, labels in zip(*(tensor.chunk(accumulation) for tensor in batch)):
+            value = loss(images, labels) * (len(labels) / len(batch[1]))
+            if not torch.isfinite(value):
+                raise FloatingPointError(
+                    f"the loss of {name or 'the training'} is {value.item()} at iteration {step + 1} of {iterations}: "
+                    f"lower the learning rate (it is {lr:g})."
+                )
+            scaler.scale(value).backward()
+            losses[-1] += value.item()
+        scaler.step(optimiser)
+        scaler.update()
     return losses
 
 
 METHODS = {}
+PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Method:
@@ -70,6 +72,7 @@ class Method:
     """
 
     name = None
+    learns = True  # False where learn() changes nothing, so that nothing has to be tested twice
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -107,26 +110,69 @@ class Method:
         return self._tokens[task.name]
 
     def embeddings(self, task, encode_text, key=None):
-        """The text classifier (C, D) of a task in evaluation; kept until `forget_embeddings`."""
+        """The text classifier (C, D) of a task in evaluation; kept until `forget_embeddings`, that of key -1 for good."""
         if (task.name, key) not in self._embeddings:
             with torch.no_grad():
                 self._embeddings[task.name, key] = class_embeddings(encode_text, self.tokens(task))
         return self._embeddings[task.name, key]
 
     def forget_embeddings(self):
-        """To be called whenever the weights have changed."""
-        self._embeddings = {}
+        """To be called whenever the weights have changed. Those of key -1 are the original CLIP's, which never do."""
+        self._embeddings = {(name, key): kept for (name, key), kept in self._embeddings.items() if key == -1}
 
     def cross_entropy(self, task, encode_image, encode_text, label_smoothing):
         """The loss function of a task: images and the first template's prompts, both encoded with gradients."""
         tokens = self.tokens(task)[:, :1]
+        half = PRECISIONS[self.settings.get("precision", "float32")]
 
         def loss(images, labels):
-            features = encode_image(images.to(self.device))
-            logits = class_logits(self.clip, features, class_embeddings(encode_text, tokens))
+            with torch.autocast(self.device.type, half, enabled=half is not None):
+                features = encode_image(images.to(self.device))
+                classes = class_embeddings(encode_text, tokens)
+            logits = class_logits(self.clip, features.float(), classes.float())
             return F.cross_entropy(logits, labels.to(self.device), label_smoothing=label_smoothing)
 
         return loss
+
+
+class TrainedMethod(Method):
+    """A method that learns by gradient steps. Subclasses hand on the settings that they do not need themselves.
+
+    own: the settings of the subclass. learning_rate and iterations: a number, or a mapping from every task's name to
+    one. warmup: steps of warm-up, None for a tenth. precision: "float32", or "bf16" or "fp16" for CLIP's part of the
+    training step; evaluation is always in float32. checkpointing and accumulation save memory: see `MoEClip`, `train`.
+    """
+
+    def __init__(
+        self, clip, tokenizer, own, learning_rate, iterations=150, batch_size=64, label_smoothing=0.2, warmup=None,
+        precision="float32", checkpointing=False, accumulation=1, seed=0,
+    ):  # fmt: skip
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {list(PRECISIONS)}, not {precision!r}.")
+        super().__init__(
+            clip, tokenizer, **own, learning_rate=learning_rate, iterations=iterations, batch_size=batch_size,
+            label_smoothing=label_smoothing, warmup=warmup, precision=precision, checkpointing=checkpointing,
+            accumulation=accumulation, seed=seed,
+        )  # fmt: skip
+
+    def setting(self, name, task):
+        """A setting's value for a task, where it may be one for all or a mapping from names."""
+        value = self.settings[name]
+        if isinstance(value, dict) and task.name not in value:
+            raise ValueError(f"{name} has no value for task {task.name!r}; it has some for {sorted(value)}.")
+        return value[task.name] if isinstance(value, dict) else value
+
+    def fit(self, task, model, loss):
+        """Train what may change in `model` on the task's images, by the settings; leaves it in evaluation mode."""
+        choice = self.settings
+        model.train()
+        train(
+            model.parameters(), loss, endless(task.train, choice["batch_size"]), self.setting("iterations", task),
+            self.setting("learning_rate", task), warmup=choice["warmup"], name=task.name,
+            accumulation=choice["accumulation"], scaled=choice["precision"] == "fp16",
+        )  # fmt: skip
+        model.eval()
+        self.forget_embeddings()
 
 
 def make_method(name, clip, tokenizer, **settings):

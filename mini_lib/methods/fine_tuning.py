@@ -5,22 +5,18 @@ import copy
 import torch
 
 from ..clip import class_logits, count_parameters, encode_text_trimmed
-from .base import Method, endless, seed_everything, train
+from .base import TrainedMethod, seed_everything
 
 
-class FineTuning(Method):
+class FineTuning(TrainedMethod):
     """Cross-entropy on the current task, both towers, the temperature excepted ("Continual-FT" in the paper)."""
 
     name = "fine-tuning"
 
-    def __init__(
-        self, clip, tokenizer, learning_rate=3e-4, iterations=150, batch_size=64, label_smoothing=0.2, seed=0
-    ):
-        super().__init__(
-            copy.deepcopy(clip), tokenizer, learning_rate=learning_rate, iterations=iterations,
-            batch_size=batch_size, label_smoothing=label_smoothing, seed=seed,
-        )  # fmt: skip
+    def __init__(self, clip, tokenizer, learning_rate=3e-4, **training):
+        super().__init__(copy.deepcopy(clip), tokenizer, {}, learning_rate, **training)
         self.clip.requires_grad_(True).logit_scale.requires_grad_(False)
+        self.clip.set_grad_checkpointing(self.settings["checkpointing"])
         self.learned = 0
 
     def encode_text(self, tokens):
@@ -30,10 +26,8 @@ class FineTuning(Method):
         choice = self.settings
         seed_everything(choice["seed"] + self.learned)
         loss = self.cross_entropy(task, self.clip.encode_image, self.encode_text, choice["label_smoothing"])
-        batches = endless(task.train, choice["batch_size"])
-        train(self.clip.parameters(), loss, batches, choice["iterations"], choice["learning_rate"], name=task.name)
+        self.fit(task, self.clip, loss)
         self.learned += 1
-        self.forget_embeddings()
 
     def scores(self, images, task):
         embeddings = self.embeddings(task, self.encode_text)
