@@ -1,100 +1,89 @@
-"""Methods against each other on MiniMTIL: `python -m mini_lib.compare`. Read in notebook 07.
+"""Methods against each other on MiniMTIL: `python -m mini_lib.compare [STUDY]`. Read in notebooks 08 and 13.
 
-Every method learns every order with every seed; a run that was stopped goes on, one that is done is not repeated.
-The result is one tidy CSV: a line for each accuracy.
+Every contestant of a study learns every order with every seed. What is in the study's CSV is not repeated, a run that was
+stopped goes on, and the CSV is written anew after each run: one line for each accuracy.
 """
 
 import argparse
+import dataclasses
+import json
 import multiprocessing
 import os
+import sys
+import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from . import plots
 from .benchmarks import mini_mtil
 from .benchmarks.mini import ORDERS
 from .clip import load_clip
 from .ddas import DDAS
-from .methods import make_method
+from .methods import make_method, needs
 from .methods.base import seed_everything
 from .metrics import AccuracyMatrix
 from .run import ROUTING, evaluate, replace_file, run, seconds_learned, well_sent
+from .studies import RESULTS, STUDIES
 
-ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ["method", "order", "seed", "after", "task", "accuracy", "routed", "seconds", "trained_parameters"]
-RESULTS = ROOT / "data" / "results" / "mini_mtil.csv"
-CONTESTANTS = {  # name in tables -> method and settings; what is not set here is the method's default
-    "zero-shot": ("zero-shot", {}),
-    "fine-tuning": ("fine-tuning", {}),
-    "adapter-per-task": ("adapter-per-task", {}),
-    "moe-adapters": ("moe-adapters", {}),
-}
-CHOICES = {  # what the course made otherwise than the official code, or could: one thing changed at a time
-    "as here": ("moe-adapters", {}),
-    "text routers read the end": ("moe-adapters", {"text_router_token": "eot"}),
-    "balance loss": ("moe-adapters", {"load_balance_weight": 0.01}),
-    "nothing frozen": ("moe-adapters", {"freeze": 0}),
-    "all used are frozen": ("moe-adapters", {"freeze": None}),
-}
-TASK_KNOWN = ", task known"  # added to a name: the same trained learner, told the task instead of asking DDAS
-PATCHES = {"features": "patches", "iterations": 100}  # as the paper's selector, on the frozen CLIP's patches
-SELECTORS = {  # added to "as here": the same trained learner with another DDAS
-    ", DDAS decides for a batch": {"granularity": "batch"},
-    ", one threshold": {**PATCHES, "threshold": 0.026},  # chosen on validation images in notebook 06
-    ", one threshold, half of it": {**PATCHES, "threshold": 0.013},
-    ", one threshold, twice as high": {**PATCHES, "threshold": 0.052},
-}
+RUNS = RESULTS.parent.parent / "runs" / "compare"
+KEY = ["method", "order", "seed"]
+COLUMNS = [
+    *KEY, "after", "task", "accuracy", "routed", "seconds", "trained_parameters", "peak_memory_mb", "settings",
+]  # fmt: skip
 
 
-def compete(name, order, seed, out):
-    """One contestant through one stream; returns its lines of the table."""
+def compete(study, name, order, seed, out):
+    """One contestant of a study through one stream, in the folder `out`; returns its lines of the table."""
     torch.set_num_threads(1)  # two runs side by side, a thread each, are faster than two threads for one
     benchmark = mini_mtil(seed, order)
+    if study.split == "val":
+        benchmark.tasks = [dataclasses.replace(task, test=task.val) for task in benchmark.tasks]
     clip, _, tokenizer = load_clip("tiny")
-    method, settings = {**CONTESTANTS, **CHOICES}[name]
-    settings = dict(settings)
-    if method != "zero-shot":
-        settings["seed"] = 100 * seed
-    if method == "moe-adapters":
-        settings["reference"] = benchmark.reference
-    folder = Path(out) / name.replace(", ", "-").replace(" ", "-") / f"order{order}-seed{seed}"
-    learner = make_method(method, clip, tokenizer, **settings)
-    judges = [Judge(TASK_KNOWN, learner, benchmark, folder, None)] if method == "moe-adapters" else []
-    if name == "as here":
-        judges += [Judge(label, learner, benchmark, folder, DDAS(clip, **s)) for label, s in SELECTORS.items()]
+    clip = clip.to("cuda" if torch.cuda.is_available() else "cpu")
+    method, settings = study.contestants[name]
+    settings = settings if method == "zero-shot" else settings | {"seed": 100 * seed}
+    learner = make_method(method, clip, tokenizer, **needs(method, benchmark), **settings)
+    folder = Path(out) / study.split / name.replace(", ", "-").replace(" ", "-") / f"order{order}-seed{seed}"
+    judges = [Judge(label, learner, benchmark, folder, how) for label, how in study.judges.get(name, {}).items()]
 
     def after_task(learned):
         for judge in judges:
             judge.after_task(learned)
 
-    results = {name: (run(learner, benchmark, folder, log=lambda line: None, after_task=after_task), None)}
-    if method == "moe-adapters":
-        results[name] = results[name][0], AccuracyMatrix.from_csv(folder / ROUTING).values
-    results |= {name + judge.label: (judge.matrix, judge.routing and judge.routing.values) for judge in judges}
-    return pd.concat(
-        [
-            _tidy(matrix, routed).assign(
-                method=label, order=order, seed=seed, seconds=round(seconds_learned(folder), 1),
-                trained_parameters=learner.trained_parameters,
-            )
-            for label, (matrix, routed) in results.items()
-        ]
-    )[COLUMNS]  # fmt: skip
+    matrix = run(learner, benchmark, folder, log=lambda line: None, after_task=after_task)
+    routing = AccuracyMatrix.from_csv(folder / ROUTING) if (folder / ROUTING).exists() else None
+    facts = {
+        "order": order, "seed": seed, "seconds": round(seconds_learned(folder), 1),
+        "trained_parameters": learner.trained_parameters, "peak_memory_mb": round(peak_memory() / 1e6),
+        "settings": json.dumps(study.contestants[name][1], sort_keys=True),
+    }  # fmt: skip
+    results = [(name, matrix, routing)] + [(name + j.label, j.matrix, j.routing) for j in judges]
+    return pd.concat([_tidy(m, routed).assign(method=label, **facts) for label, m, routed in results])[COLUMNS]
+
+
+def peak_memory():
+    """The most bytes that this process has held, on the GPU where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource  # not there on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Judge:
-    """A learner's accuracies with another selector in its place: `ddas`, or None for being told the task.
+    """The accuracies of a trained learner with its routers chosen in another way; kept in the run's folder.
 
-    They are kept in the run's folder. A `ddas` is not: after a stop it learns again what it had learned.
+    how: {"selector": ...} or {"granularity": ...} for the learner's own, or the settings of another `DDAS`, which is not
+    kept: after a stop it learns again what it had learned.
     """
 
-    def __init__(self, label, learner, benchmark, folder, ddas):
-        self.label, self.learner, self.benchmark, self.folder, self.ddas = label, learner, benchmark, folder, ddas
+    def __init__(self, label, learner, benchmark, folder, how):
+        self.label, self.learner, self.benchmark, self.folder, self.how = label, learner, benchmark, folder, how
+        self.other = DDAS(learner.clip, **how) if set(how) - {"selector", "granularity"} else None
         self.matrix = self._kept("accuracy")
-        self.routing = self._kept("routing") if ddas else None
+        self.routing = None if "selector" in how else self._kept("routing")
 
     def _file(self, what):
         return self.folder / f"{self.label.strip(', ').replace(', ', '-').replace(' ', '_')}-{what}.csv"
@@ -104,86 +93,132 @@ class Judge:
         return AccuracyMatrix.from_csv(self._file(what)) if self._file(what).exists() else AccuracyMatrix(names)
 
     def after_task(self, learned):
-        learner, tasks = self.learner, self.benchmark.tasks
         if learned <= self.matrix.done:
             return
-        own = learner.selector, learner.ddas
-        if self.ddas:
+        if self.other:
             self._catch_up(learned)
-            learner.ddas = self.ddas
-        else:
-            learner.selector = "known"
-        results = [evaluate(learner, task) for task in tasks]
-        learner.selector, learner.ddas = own
-        if self.ddas:
+        results = self._judge()
+        if self.routing:
             self.routing.add_row([well_sent(chosen, j, learned - 1) for j, (_, chosen) in enumerate(results)])
             replace_file(self._file("routing"), self.routing.frame().to_csv)
         self.matrix.add_row([accuracy for accuracy, _ in results])
         replace_file(self._file("accuracy"), self.matrix.frame().to_csv)
 
+    def _judge(self):
+        learner, own = self.learner, (self.learner.selector, self.learner.ddas, self.learner.ddas.granularity)
+        learner.selector = self.how.get("selector", learner.selector)
+        learner.ddas = self.other or learner.ddas
+        learner.ddas.granularity = self.how.get("granularity", "sample")
+        try:
+            return [evaluate(learner, task) for task in self.benchmark.tasks]
+        finally:
+            learner.selector, learner.ddas, learner.ddas.granularity = own
+
     def _catch_up(self, learned):
-        """Let the selector learn the tasks up to the newest, from the learner's seeds."""
+        """Let the other selector learn the tasks up to the newest, from the learner's seeds."""
         seed = self.learner.settings["seed"]
-        if not self.ddas.autoencoders:
+        if not self.other.autoencoders:
             seed_everything(seed)
-            self.ddas.learn_reference(self.benchmark.reference)
-        for i in range(len(self.ddas.autoencoders) - 1, learned):
+            self.other.learn_reference(self.benchmark.reference)
+        for i in range(len(self.other.autoencoders) - 1, learned):
             seed_everything(seed + i)
-            self.ddas.learn_task(self.benchmark.tasks[i].train, self.benchmark.tasks[i].val)
+            self.other.learn_task(self.benchmark.tasks[i].train, self.benchmark.tasks[i].val)
 
 
-def _tidy(matrix, routed):
+def _tidy(matrix, routing):
     """A line for each accuracy of a matrix: the task learned last, the task tested, percent, percent routed well."""
     table = matrix.frame().stack().rename("accuracy").rename_axis(["after", "task"]).reset_index()
-    return table.assign(routed=float("nan") if routed is None else routed.ravel())
+    return table.assign(routed=float("nan") if routing is None else routing.values.ravel())
 
 
-def compare(names, orders, seeds, out, workers=None):
-    """All combinations, a process for each core; returns the table."""
-    jobs = [(name, order, seed, out) for seed in seeds for order in orders for name in names]
-    parts = []
-    with ProcessPoolExecutor(workers or os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        pending = {pool.submit(compete, *job): job for job in jobs}
-        for future in as_completed(pending):
-            parts.append(future.result())
-            print(f"{len(parts)} of {len(jobs)}: {pending[future][:3]}", flush=True)
-    return pd.concat(parts).sort_values(["method", "order", "seed"], kind="stable").round(4)
+def compare(study, out, names=None, orders=None, seeds=None, table=None, keep=None, workers=None, log=print):
+    """All runs of a study (or of those names, orders and seeds only), a process for each core; returns the table.
+
+    table: results of before; what they hold is not run again. keep(table) is called after every run, so that a stop
+    loses nothing. Raises RuntimeError, at the end, with the runs that failed.
+    """
+    jobs = [
+        (name, order, seed)
+        for seed in seeds or study.seeds for order in orders or study.orders for name in names or study.contestants
+    ]  # fmt: skip
+    table = pd.DataFrame(columns=COLUMNS) if table is None else table
+    done = set(table.set_index(KEY).index)
+    due = [job for job in jobs if job not in done]
+    log(f"{len(jobs) - len(due)} of {len(jobs)} runs are done already")
+    began, failed = time.monotonic(), []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers or os.cpu_count(), context, max_tasks_per_child=1) as pool:
+        pending = {pool.submit(compete, study, *job, out): job for job in due}
+        for i, future in enumerate(as_completed(pending), start=1):
+            job = "{}, order {}, seed {}".format(*pending[future])
+            if future.exception():
+                failed.append(f"{job}: {type(future.exception()).__name__}: {future.exception()}")
+                log(f"failed: {failed[-1]}")
+                continue
+            parts = [table, future.result()] if len(table) else [future.result()]
+            table = pd.concat(parts).sort_values(KEY, kind="stable").round({"accuracy": 4, "routed": 4})
+            if keep:
+                keep(table)
+            left = (time.monotonic() - began) / i * (len(due) - i)
+            log(f"{i} of {len(due)}: {job}; about {left / 60:.0f} minutes left")
+    if failed:
+        raise RuntimeError(f"{len(failed)} runs failed; the others are kept:\n" + "\n".join(failed))
+    return table
+
+
+def load_results(study, file):
+    """The table of a study's earlier results, or None.
+
+    Raises ValueError where a contestant had other settings then.
+    """
+    if not file.exists():
+        return None
+    table = pd.read_csv(file)
+    for name, (_, settings) in study.contestants.items():
+        then, now = set(table[table.method == name].settings), json.dumps(settings, sort_keys=True)
+        if then - {now}:
+            raise ValueError(
+                f"{file} holds results of {name!r} with the settings {', '.join(sorted(map(str, then)))}, now they are "
+                f"{now}: delete these lines, or write to another file with --out."
+            )
+    return table
 
 
 def matrices(table):
     """The accuracy matrices in a table: (method, order, seed) -> AccuracyMatrix"""
     found = {}
-    for key, part in table.groupby(["method", "order", "seed"]):
+    for key, part in table.groupby(KEY):
         names = list(ORDERS[key[1]])
         values = part.pivot(index="after", columns="task", values="accuracy").loc[names, names]
         found[key] = AccuracyMatrix(names, values.to_numpy())
     return found
 
 
-def figure(table, order=1, seed=0):
-    """Each task's accuracy over time, of fine-tuning and MoE-Adapters: what is forgotten, and what is not."""
-    found = {method: m for (method, o, s), m in matrices(table).items() if (o, s) == (order, seed)}
-    shown = {name: found[name] for name in ("fine-tuning", "moe-adapters")}
-    return plots.accuracy_over_time(shown, found["zero-shot"].values[0])
-
-
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m mini_lib.compare", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--methods", nargs="+", default=list(CONTESTANTS), choices=[*CONTESTANTS, *CHOICES])
-    parser.add_argument("--orders", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--work", default=str(ROOT / "runs" / "compare"), help="folder of the runs; they are resumable")
-    parser.add_argument("--out", default=str(RESULTS), help="the CSV")
-    parser.add_argument("--choices", action="store_true", help="MoE-Adapters with each choice made otherwise, order 1")
+    parser.add_argument("study", nargs="?", default="methods", choices=STUDIES)
+    parser.add_argument("--names", nargs="+", help="only these contestants")
+    parser.add_argument("--orders", nargs="+", type=int)
+    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--work", type=Path, default=RUNS, help="folder of the runs; they are resumable")
+    parser.add_argument("--out", type=Path, help="the CSV, by default that of the study in data/results/")
     options = parser.parse_args(arguments)
-    if options.choices:
-        options.methods, options.orders, options.out = list(CHOICES), [1], str(RESULTS.with_name("choices.csv"))
-    table = compare(options.methods, options.orders, options.seeds, options.work)
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(options.out, index=False)
-    if {"zero-shot", "fine-tuning", "moe-adapters"} <= set(table.method):
-        order, seed = options.orders[0], options.seeds[0]
-        figure(table, order, seed).savefig(Path(options.out).with_suffix(".png"), dpi=110, facecolor="white")
+    try:
+        study = STUDIES[options.study]()
+        unknown = set(options.names or ()) - set(study.contestants)
+        if unknown:
+            raise ValueError(f"{min(unknown)!r} does not take part: this study has {', '.join(study.contestants)}.")
+        file = options.out or RESULTS / study.file
+        before = load_results(study, file)
+        compare(
+            study, options.work, options.names, options.orders, options.seeds, before,
+            keep=lambda table: replace_file(file, lambda path: table.to_csv(path, index=False)),
+        )  # fmt: skip
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        print("Stopped. Finished runs are kept: the same command goes on after them.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -149,26 +149,31 @@ class MoEClip(nn.Module):
 
     text_router_token: "sot", as in the official code, lets the text routers read the start-of-text token, which under
     the causal mask cannot depend on the prompt; "eot" lets them read the end-of-text token. checkpointing: in training,
-    blocks keep their inputs only and are computed again in the backward pass; less memory for more time.
+    blocks keep their inputs only and are computed again in the backward pass; less memory for more time. image_at,
+    text_at: numbers of the blocks that get experts, by default all; [] leaves a tower as it is. gate_noise: False trains
+    without noise in the gates.
     """
 
     def __init__(
         self, clip, num_experts=22, top_k=2, bottleneck=64, scale=0.1, dropout=0.1, text_router_token="sot",
-        checkpointing=False,
+        checkpointing=False, image_at=None, text_at=None, gate_noise=True,
     ):  # fmt: skip
         super().__init__()
         if text_router_token not in ("sot", "eot"):
             raise ValueError(f"text_router_token is 'sot' or 'eot', not {text_router_token!r}.")
         self.clip = clip.requires_grad_(False)
-        self.text_router_token, self.checkpointing = text_router_token, checkpointing
+        self.text_router_token, self.checkpointing, self.gate_noise = text_router_token, checkpointing, gate_noise
         self.tasks = []
+
+        def chosen(blocks, numbers):
+            return list(blocks) if numbers is None else [blocks[i] for i in numbers]
 
         def layers(blocks):
             widths = [block.ln_2.normalized_shape[0] for block in blocks]
             return nn.ModuleList(MoEAdapter(w, num_experts, top_k, bottleneck, scale, dropout) for w in widths)
 
-        self.image_layers = layers(vision_blocks(clip))
-        self.text_layers = layers(text_blocks(clip))
+        self.image_blocks, self.text_blocks = chosen(vision_blocks(clip), image_at), chosen(text_blocks(clip), text_at)
+        self.image_layers, self.text_layers = layers(self.image_blocks), layers(self.text_blocks)
         self.to(clip.logit_scale.device)
         self.train(clip.training)
 
@@ -181,6 +186,9 @@ class MoEClip(nn.Module):
         """Training mode for experts and routers; the frozen CLIP stays in eval mode."""
         super().train(mode)
         self.clip.eval()
+        if not self.gate_noise:
+            for layer in self.layers:
+                layer.routers.eval()  # routers draw noise in training mode
         return self
 
     def add_task(self, name):
@@ -226,7 +234,7 @@ class MoEClip(nn.Module):
         if (task < 0).all():
             return self.clip.encode_image(images)
         again = self.checkpointing and self.training
-        with attached(self.image_layers, vision_blocks(self.clip), task, torch.zeros_like(task), noise, again):
+        with attached(self.image_layers, self.image_blocks, task, torch.zeros_like(task), noise, again):
             return self.clip.encode_image(images)
 
     def encode_text(self, tokens, task=None, noise=None):
@@ -236,7 +244,7 @@ class MoEClip(nn.Module):
             return self.clip.encode_text(tokens)
         token = tokens.argmax(dim=-1) if self.text_router_token == "eot" else torch.zeros_like(task)
         again = self.checkpointing and self.training
-        with attached(self.text_layers, text_blocks(self.clip), task, token, noise, again):
+        with attached(self.text_layers, self.text_blocks, task, token, noise, again):
             return encode_text_trimmed(self.clip, tokens)
 
     def balance_loss(self):

@@ -4,9 +4,13 @@ import pandas as pd
 import pytest
 
 from mini_lib.benchmarks.mini import ORDERS
-from mini_lib.compare import CONTESTANTS, RESULTS, TASK_KNOWN, compare, matrices
+from mini_lib.compare import compare, matrices
+from mini_lib.studies import RESULTS, TASK_KNOWN, Study
 
 KNOWN = "moe-adapters" + TASK_KNOWN
+NAMES = ("zero-shot", "fine-tuning", "adapter-per-task", "moe-adapters")
+DEFAULTS = Study({name: (name, {}) for name in NAMES}, orders=(1,), seeds=(0,), file="",
+                 judges={"moe-adapters": {TASK_KNOWN: {"selector": "known"}}})  # fmt: skip
 
 
 def routing(table):
@@ -43,18 +47,18 @@ def check(table):
 
 @pytest.fixture(scope="module")
 def saved():
-    return pd.read_csv(RESULTS)
+    return pd.read_csv(RESULTS / "mini_mtil.csv")
 
 
 def test_saved_results_keep_the_promises(saved):
     runs = saved.groupby(["method", "order", "seed"]).size()
-    assert set(runs.index) == {(m, o, s) for m in [*CONTESTANTS, KNOWN] for o in (1, 2) for s in (0, 1, 2)}
+    assert set(runs.index) == {(m, o, s) for m in [*NAMES, KNOWN] for o in (1, 2) for s in (0, 1, 2)}
     assert (runs == 49).all()
     check(saved)
 
 
 def test_one_seed_again(saved, tmp_path):
-    again = compare(list(CONTESTANTS), [1], [0], tmp_path)
+    again = compare(DEFAULTS, tmp_path)
     check(again)
     before = matrices(saved[(saved.order == 1) & (saved.seed == 0)])
     for key, matrix in matrices(again).items():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mini_lib import METHODS, AccuracyMatrix, evaluate, make_method, run
-from mini_lib.methods import Method
+from mini_lib.methods import Method, needs
 from mini_lib.methods.base import learning_rate_at, train
 
 LOOP = sys.modules["mini_lib.run"]  # the module; the name mini_lib.run is the function
@@ -17,13 +17,18 @@ QUICK = {
     "adapter-per-task": {"iterations": 3, "batch_size": 8, "bottleneck": 4},
     "moe-adapters": {"iterations": 3, "batch_size": 8, "bottleneck": 4, "num_experts": 4,
                      "ddas": {"block": 1, "iterations": 20}},
+    "lwf": {"iterations": 3, "batch_size": 8},
+    "lwf-vr": {"iterations": 3, "batch_size": 8},
+    "icarl": {"iterations": 3, "batch_size": 8, "memory": 9},
+    "wise-ft": {"iterations": 3, "batch_size": 8},
+    "zscl": {"iterations": 3, "batch_size": 8, "average_every": 2},
+    "model-per-task": {"iterations": 3, "batch_size": 8},
+    "joint": {"iterations": 3, "batch_size": 8},
 }  # fmt: skip
 
 
 def made(name, clip, tokenizer, benchmark, **settings):
-    if name == "moe-adapters":
-        settings["reference"] = benchmark.reference
-    return make_method(name, clip, tokenizer, **{**QUICK[name], **settings})
+    return make_method(name, clip, tokenizer, **needs(name, benchmark), **{**QUICK[name], **settings})
 
 
 def silent(line):

@@ -30,13 +30,15 @@ class Task:
 class Benchmark:
     """A stream of tasks in a fixed order, and the reference images that stand for "none of them".
 
-    settings says how the benchmark was made; `run` keeps it beside the results.
+    settings says how the benchmark was made; `run` keeps it beside the results. captions: sentences about anything, for
+    methods that distil what CLIP says of them.
     """
 
     name: str
     tasks: list
     reference: Dataset
     settings: dict = field(default_factory=dict)
+    captions: list = field(default_factory=list)
 
     def tested(self, learned):
         """The tasks as they are tested after `learned` of them were learned: here always all, as in MTIL."""

@@ -16,22 +16,20 @@ def folders(root, preprocess, tasks=None, templates=("a photo of a {}.",), val_p
 
     Class names are those of the class folders, underscores as spaces. Of the training images `val_part` is kept apart
     as `val`, of every class. preprocess: what `load_clip` returned. reference: a folder of images that belong to no
-    task, for DDAS; by default drawn images, as the embedded CLIP was pretrained on.
+    task, for DDAS; by default drawn images, as the embedded CLIP was pretrained on. The captions are always drawn ones'.
     Raises ValueError, naming the folder or file and the remedy, where the folders do not fit this form.
     """
     root = Path(root)
     present = _subfolders(root, "one folder a task")
     names = list(tasks) if tasks else [p.name for p in present]
     made = [_task(root / name, preprocess, tuple(templates), val_part, seed) for name in names]
-    if reference:
-        images = _images(Path(reference), "the reference images")
-    else:
-        images = list(draw_pairs(1500, seed=[seed, 99])[0])
+    images, captions = draw_pairs(1500, seed=[seed, 99])
+    images = _images(Path(reference), "the reference images") if reference else list(images)
     settings = {
         "root": str(root.resolve()), "tasks": names, "templates": list(templates), "val_part": val_part, "seed": seed,
         "reference": reference and str(Path(reference).resolve()),
     }  # fmt: skip
-    return Benchmark("folders", made, ImageDataset(images, [0] * len(images), preprocess), settings)
+    return Benchmark("folders", made, ImageDataset(images, [0] * len(images), preprocess), settings, captions)
 
 
 def _task(folder, preprocess, templates, val_part, seed):

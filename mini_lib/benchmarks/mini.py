@@ -178,7 +178,7 @@ def mini_mtil(seed=0, order=1, train_per_class=100, test_per_class=50, shots=Non
     """The benchmark, ready for the embedded CLIP: seven tasks of ten classes, in one of two orders.
 
     A fifth of the training images of each class is kept apart as `val`. The reference images are drawn in the look
-    of the pretraining: they stand for everything that CLIP knows already.
+    of the pretraining: they stand for everything that CLIP knows already. Their captions are there, too.
     shots: k training images a class, drawn once with the seed, and min(k, 4) of `val`, as for MTIL; those of fewer shots
     are among those of more. None takes all. See notebook 10.
     Raises ValueError for an unknown order, for more images a class than the real digits have, and for shots that are no
@@ -203,9 +203,10 @@ def mini_mtil(seed=0, order=1, train_per_class=100, test_per_class=50, shots=Non
         if shots:
             train, val = _few(train, shots, [seed, 0]), _few(val, min(shots, 4), [seed, 1])
         tasks.append(Task(name, list(TASKS[name][2]), TASKS[name][3], train, test, val))
-    images, _ = draw_pairs(1500, seed=[seed, 99])
+    images, captions = draw_pairs(1500, seed=[seed, 99])
     settings = {
         "seed": seed, "order": order, "train_per_class": train_per_class, "test_per_class": test_per_class,
         "shots": shots,
     }  # fmt: skip
-    return Benchmark("mini", tasks, TensorDataset(to_tensor(images), torch.zeros(len(images)).long()), settings)
+    reference = TensorDataset(to_tensor(images), torch.zeros(len(images)).long())
+    return Benchmark("mini", tasks, reference, settings, captions)

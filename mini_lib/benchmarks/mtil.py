@@ -51,7 +51,8 @@ def mtil(
         "reference": None if reference is None else str(reference),
         "images": {task.name: [len(part or ()) for part in (task.train, task.val, task.test)] for task in made},
     }  # fmt: skip
-    return Benchmark("mtil", made, _reference(reference, root, preprocess), settings)
+    images, captions = _reference(reference, root, preprocess)
+    return Benchmark("mtil", made, images, settings, captions)
 
 
 def _task(name, root, preprocess, split_file, shots, val_part, seed):
@@ -152,11 +153,13 @@ def _split_files(folder, names):
 
 
 def _reference(reference, root, preprocess):
+    """The reference images as a data set, or None, and captions: a prompt for each class where the classes are known."""
     if reference is None:
-        return None
-    images = (
-        read("tinyimagenet", root)[0]
-        if reference == "tinyimagenet"
-        else _images(Path(reference), "the reference images")
-    )
-    return ImageDataset(images, [0] * len(images), preprocess)
+        return None, []
+    captions = []
+    if reference == "tinyimagenet":
+        images, _, names = read("tinyimagenet", root)
+        captions = [f"a photo of a {name}." for name in names]
+    else:
+        images = _images(Path(reference), "the reference images")
+    return ImageDataset(images, [0] * len(images), preprocess), captions

@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-from .base import METHODS, Method, make_method
+from .base import METHODS, Method, make_method, needs
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["METHODS", "Method", "make_method"]
+__all__ = ["METHODS", "Method", "make_method", "needs"]

@@ -1,5 +1,6 @@
 """What every continual learner is, and the training loop that they share. Built in notebooks 02 and 07."""
 
+import inspect
 import math
 import random
 
@@ -27,13 +28,15 @@ def learning_rate_at(step, iterations, lr, warmup):
 
 
 def train(
-    parameters, loss, batches, iterations, lr, weight_decay=0.0, warmup=None, name="", accumulation=1, scaled=False
-):
+    parameters, loss, batches, iterations, lr, weight_decay=0.0, warmup=None, name="", accumulation=1, scaled=False,
+    after_step=None,
+):  # fmt: skip
     """Minimise `loss(images, labels)` with AdamW, warm-up and cosine; returns the losses.
 
     Parameters without a gradient in a step (experts that nobody chose) are left untouched: no moments, no decay.
     accumulation: parts that a batch is cut into, one after another, to save memory; one step for all of them.
     scaled: the loss is scaled up for the backward pass, as float16 needs it. warmup: steps, by default a tenth.
+    after_step(step) is called after each step, counted from 0.
     Raises FloatingPointError when the loss is no finite number any more.
     """
     parameters = [p for p in parameters if p.requires_grad]
@@ -56,6 +59,8 @@ def train(
             losses[-1] += value.item()
         scaler.step(optimiser)
         scaler.update()
+        if after_step:
+            after_step(step)
     return losses
 
 
@@ -76,7 +81,7 @@ class Method:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if cls.name:
+        if "name" in vars(cls):  # an inherited name is that of another method
             METHODS[cls.name] = cls
 
     def __init__(self, clip, tokenizer, **settings):
@@ -101,7 +106,7 @@ class Method:
         """Number of parameters that were trained, all tasks together."""
         return 0
 
-    # What the methods share: the text classifier of a task, and the loss.
+    # What the methods share: the text classifier of a task, the precision of training, and the loss.
 
     def tokens(self, task):
         """Prompts of a task as tokens (C, K, L), tokenised once."""
@@ -120,13 +125,17 @@ class Method:
         """To be called whenever the weights have changed. Those of key -1 are the original CLIP's, which never do."""
         self._embeddings = {(name, key): kept for (name, key), kept in self._embeddings.items() if key == -1}
 
+    def autocast(self):
+        """The context in which CLIP's part of a training step is computed, in the precision of the settings."""
+        half = PRECISIONS[self.settings.get("precision", "float32")]
+        return torch.autocast(self.device.type, half, enabled=half is not None)
+
     def cross_entropy(self, task, encode_image, encode_text, label_smoothing):
         """The loss function of a task: images and the first template's prompts, both encoded with gradients."""
         tokens = self.tokens(task)[:, :1]
-        half = PRECISIONS[self.settings.get("precision", "float32")]
 
         def loss(images, labels):
-            with torch.autocast(self.device.type, half, enabled=half is not None):
+            with self.autocast():
                 features = encode_image(images.to(self.device))
                 classes = class_embeddings(encode_text, tokens)
             logits = class_logits(self.clip, features.float(), classes.float())
@@ -162,17 +171,24 @@ class TrainedMethod(Method):
             raise ValueError(f"{name} has no value for task {task.name!r}; it has some for {sorted(value)}.")
         return value[task.name] if isinstance(value, dict) else value
 
-    def fit(self, task, model, loss):
+    def fit(self, task, model, loss, iterations=None, after_step=None):
         """Train what may change in `model` on the task's images, by the settings; leaves it in evaluation mode."""
         choice = self.settings
         model.train()
         train(
-            model.parameters(), loss, endless(task.train, choice["batch_size"]), self.setting("iterations", task),
-            self.setting("learning_rate", task), warmup=choice["warmup"], name=task.name,
-            accumulation=choice["accumulation"], scaled=choice["precision"] == "fp16",
+            model.parameters(), loss, endless(task.train, choice["batch_size"]),
+            iterations or self.setting("iterations", task), self.setting("learning_rate", task), warmup=choice["warmup"],
+            name=task.name, accumulation=choice["accumulation"], scaled=choice["precision"] == "fp16",
+            after_step=after_step,
         )  # fmt: skip
         model.eval()
         self.forget_embeddings()
+
+
+def needs(name, benchmark):
+    """What a method's constructor asks of a benchmark, by its name there: reference, captions or tasks."""
+    asked = inspect.signature(METHODS.get(name, Method)).parameters
+    return {part: getattr(benchmark, part) for part in ("reference", "captions", "tasks") if part in asked}
 
 
 def make_method(name, clip, tokenizer, **settings):

@@ -17,7 +17,8 @@ class MoEAdapters(TrainedMethod):
     takes the original CLIP for tasks not yet learned; "none" always takes the newest router. freeze: how many
     experts a block and tower are frozen after a task, None for all that were used. ddas: settings of `DDAS`.
     shared_router: one router for all tasks, as in the class-incremental experiments. noise_at_evaluation: the gates
-    stay noisy in evaluation, which the official code does there by mistake; see notebook 09.
+    stay noisy in evaluation, which the official code does there by mistake; see notebook 09. gate_noise, image_at
+    and text_at as in `MoEClip`.
     """
 
     name = "moe-adapters"
@@ -25,7 +26,7 @@ class MoEAdapters(TrainedMethod):
     def __init__(
         self, clip, tokenizer, reference=None, num_experts=14, top_k=2, bottleneck=64, text_router_token="sot",
         learning_rate=1e-2, load_balance_weight=0.0, freeze=2, shared_router=False, noise_at_evaluation=False,
-        selector="ddas", ddas=None, **training,
+        gate_noise=True, image_at=None, text_at=None, selector="ddas", ddas=None, **training,
     ):  # fmt: skip
         if selector not in ("ddas", "known", "none"):
             raise ValueError(f"selector is 'ddas', 'known' or 'none', not {selector!r}.")
@@ -34,13 +35,15 @@ class MoEAdapters(TrainedMethod):
         own = {
             "num_experts": num_experts, "top_k": top_k, "bottleneck": bottleneck, "text_router_token": text_router_token,
             "load_balance_weight": load_balance_weight, "freeze": freeze, "shared_router": shared_router,
-            "noise_at_evaluation": noise_at_evaluation, "selector": selector, "ddas": ddas,
+            "noise_at_evaluation": noise_at_evaluation, "gate_noise": gate_noise, "image_at": image_at,
+            "text_at": text_at, "selector": selector, "ddas": ddas,
         }  # fmt: skip
         super().__init__(clip, tokenizer, own, learning_rate, **training)
         seed_everything(self.settings["seed"])
         self.model = MoEClip(
             clip, num_experts, top_k, bottleneck, text_router_token=text_router_token,
-            checkpointing=self.settings["checkpointing"],
+            checkpointing=self.settings["checkpointing"], image_at=image_at, text_at=text_at,
+            gate_noise=gate_noise,
         )  # fmt: skip
         self.reference, self.selector = reference, selector
         self.ddas = DDAS(clip, **(ddas or {})) if selector == "ddas" else None
@@ -86,6 +89,7 @@ class MoEAdapters(TrainedMethod):
     def scores(self, images, task, selected=None):
         """`selected`: what `select` gave, where it is known already."""
         selected = self.select(images, task) if selected is None else selected
+        selected = selected.clamp(max=len(self.model.tasks) - 1)  # tasks that share one router
         features = self.model.encode_image(images.to(self.device), selected)
         scores = features.new_empty(len(images), len(task.classnames))
         for router in selected.unique().tolist():

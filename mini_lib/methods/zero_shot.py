@@ -10,6 +10,9 @@ class ZeroShot(Method):
     name = "zero-shot"
     learns = False
 
+    def __init__(self, clip, tokenizer):
+        super().__init__(clip, tokenizer)
+
     def learn(self, task):
         pass
 

@@ -1,0 +1,102 @@
+"""What `mini_lib.compare` compares: studies, each a table of names, methods and settings. Read in notebooks 08 and 13.
+
+A name stands in tables and figures; what its settings do not say is the method's default.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
+TASK_KNOWN = ", task known"  # added to a name: the same trained learner, told the task instead of asking DDAS
+FINE_TUNED = ("fine-tuning", "lwf", "lwf-vr", "icarl", "wise-ft", "zscl", "model-per-task", "joint")
+ADAPTED = ("adapter-per-task", "moe-adapters")
+
+
+@dataclass
+class Study:
+    """Contestants (name -> method and settings) on MiniMTIL; the results are RESULTS/file.
+
+    judges: name of a contestant -> what is added to its name -> how else the same trained learner chooses its routers;
+    settings of `DDAS`, or {"selector": ...}. split: "test", or "val" for choosing hyper-parameters.
+    """
+
+    contestants: dict
+    orders: tuple
+    seeds: tuple
+    file: str
+    judges: dict
+    split: str = "test"
+
+
+def tuned(method):
+    """The settings of a method that the recorded search found best: highest mean of its matrix on validation images."""
+    search = pd.read_csv(RESULTS / TUNING.file)
+    names = [name for name, (tried, _) in TUNING.contestants.items() if tried == method]
+    best = search[search.method.isin(names)].groupby("method").accuracy.mean().idxmax()
+    return TUNING.contestants[best][1]
+
+
+# The same budget for every method: four learning rates, one order, one seed. Everything else is the method's default.
+TUNING = Study(
+    {
+        f"{method} {rate:g}": (method, {"learning_rate": rate})
+        for methods, rates in ((FINE_TUNED, (1e-5, 3e-5, 1e-4, 3e-4)), (ADAPTED, (3e-3, 6e-3, 1e-2, 2e-2)))
+        for method in methods
+        for rate in rates
+    },
+    orders=(1,), seeds=(0,), file="tuning.csv", judges={}, split="val",
+)  # fmt: skip
+
+# What the course made otherwise than the official code, or could: one thing changed at a time.
+PATCHES = {"features": "patches", "iterations": 100}  # as the paper's selector, on the frozen CLIP's patches
+CHOICES = Study(
+    {
+        "as here": ("moe-adapters", {}),
+        "text routers read the end": ("moe-adapters", {"text_router_token": "eot"}),
+        "balance loss": ("moe-adapters", {"load_balance_weight": 0.01}),
+        "nothing frozen": ("moe-adapters", {"freeze": 0}),
+        "all used are frozen": ("moe-adapters", {"freeze": None}),
+    },
+    orders=(1,), seeds=(0, 1, 2), file="choices.csv",
+    judges={
+        "as here": {
+            TASK_KNOWN: {"selector": "known"},
+            ", DDAS decides for a batch": {"granularity": "batch"},
+            ", one threshold": {**PATCHES, "threshold": 0.026},  # chosen on validation images in notebook 06
+            ", one threshold, half of it": {**PATCHES, "threshold": 0.013},
+            ", one threshold, twice as high": {**PATCHES, "threshold": 0.052},
+        }
+    },
+)  # fmt: skip
+
+
+def rivals():
+    """Every method, with what the search chose for it; fine-tuning also at the rate that is best for the task at hand."""
+    searched = {method: (method, tuned(method)) for method in (*ADAPTED, *FINE_TUNED)}
+    searched["fine-tuning, tuned"] = searched.pop("fine-tuning")
+    others = {", DDAS decides for a batch": {"granularity": "batch"}, ", without DDAS": {"selector": "none"}}
+    return Study(
+        {"zero-shot": ("zero-shot", {}), "fine-tuning": ("fine-tuning", {"learning_rate": 3e-4}), **searched},
+        orders=(1, 2), seeds=(0, 1, 2), file="mini_mtil.csv",
+        judges={"moe-adapters": {TASK_KNOWN: {"selector": "known"}} | others},
+    )  # fmt: skip
+
+
+# One part of MoE-Adapters changed at a time; CHOICES has the baseline, the freezing, the balance loss and the text routers.
+ABLATIONS = Study(
+    {
+        **{f"{n} experts": ("moe-adapters", {"num_experts": n, "top_k": min(n, 2)}) for n in (1, 2, 4, 8, 22)},
+        **{f"top {k}": ("moe-adapters", {"top_k": k}) for k in (1, 4)},
+        **{f"bottleneck {width}": ("moe-adapters", {"bottleneck": width}) for width in (4, 16, 256)},
+        "one router for all": ("moe-adapters", {"shared_router": True}),
+        "image tower only": ("moe-adapters", {"text_at": []}),
+        "text tower only": ("moe-adapters", {"image_at": []}),
+        "last half of the blocks": ("moe-adapters", {"image_at": [2, 3], "text_at": [2]}),
+        "no noise in the gates": ("moe-adapters", {"gate_noise": False}),
+    },
+    orders=(1,), seeds=(0, 1, 2), file="ablations.csv", judges={},
+)  # fmt: skip
+
+STUDIES = {"methods": rivals, "choices": lambda: CHOICES, "ablations": lambda: ABLATIONS, "tuning": lambda: TUNING}

@@ -1,0 +1,80 @@
+"""The comparison: every run once, nothing lost, nothing mixed."""
+
+import json
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from mini_lib import compare as module
+from mini_lib import studies
+from mini_lib.compare import COLUMNS, compare, load_results, main, matrices
+from mini_lib.studies import ABLATIONS, ADAPTED, CHOICES, FINE_TUNED, TUNING, Study, rivals, tuned
+
+CHEAP = Study({"zero-shot": ("zero-shot", {}), "odd": ("zero-shot", {"odd": 1})}, (1, 2), (0,), "x.csv", judges={})
+
+
+def lines(**values):
+    """One line of a table."""
+    base = {"method": "zero-shot", "order": 1, "seed": 0, "after": "digits", "task": "digits", "accuracy": 50.0,
+            "settings": "{}"}  # fmt: skip
+    return pd.DataFrame([base | values]).reindex(columns=COLUMNS)
+
+
+def test_runs_what_is_due_keeps_it_and_names_what_failed(tmp_path):
+    kept, said = [], []
+    before = lines()  # order 1 of zero-shot was done before
+    with pytest.raises(RuntimeError, match=r"(?s)2 runs failed; the others are kept.*odd, order 1.*unexpected keyword"):
+        compare(CHEAP, tmp_path, table=before, keep=kept.append, log=said.append, workers=2)
+    assert said[0] == "1 of 4 runs are done already" and any("minutes left" in line for line in said)
+    assert len(kept) == 1 and list(kept[0].columns) == COLUMNS
+    new = kept[0][kept[0].order == 2]
+    assert len(kept[0]) == 50 and len(new) == 49 and (new.peak_memory_mb > 100).all() and (new.trained_parameters == 0).all()
+    assert matrices(new)["zero-shot", 2, 0].transfer > 40
+    compare(CHEAP, tmp_path, names=["zero-shot"], table=kept[0], keep=pytest.fail, log=said.append)
+    assert said[-1] == "2 of 2 runs are done already"
+
+
+def test_results_of_other_settings_are_refused(tmp_path):
+    study = Study({"lwf": ("lwf", {"learning_rate": 1e-4})}, (1,), (0,), "x.csv", judges={})
+    file = tmp_path / "x.csv"
+    assert load_results(study, file) is None
+    lines(method="lwf", settings=json.dumps({"learning_rate": 0.0001})).to_csv(file, index=False)
+    assert len(load_results(study, file)) == 1
+    lines(method="lwf", settings=json.dumps({"learning_rate": 0.001})).to_csv(file, index=False)
+    with pytest.raises(ValueError, match=r"results of 'lwf' with the settings .*0.001.*, now they are .*0.0001"):
+        load_results(study, file)
+
+
+def test_the_command_refuses_in_one_sentence(monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="^ValueError: 'gpt' does not take part: this study has as here, text"):
+        main(["choices", "--names", "gpt"])
+    with pytest.raises(SystemExit):
+        main(["everything"])
+    assert "invalid choice: 'everything'" in capsys.readouterr().err
+
+    def interrupted(*a, **k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "compare", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(["ablations", "--out", str(ROOT / "runs" / "none.csv")])
+    assert stop.value.code == 130 and "goes on after them" in capsys.readouterr().err
+
+
+def test_every_method_has_the_same_budget_and_gets_its_best(tmp_path, monkeypatch):
+    budget = pd.Series([method for method, _ in TUNING.contestants.values()]).value_counts()
+    assert set(budget.index) == {*FINE_TUNED, *ADAPTED} and (budget == 4).all() and TUNING.split == "val"
+    monkeypatch.setattr(studies, "RESULTS", tmp_path)
+    scores = {name: 50 + i % 4 for i, name in enumerate(TUNING.contestants)}  # the last of four is best
+    pd.concat([lines(method=n, accuracy=a) for n, a in scores.items()]).to_csv(tmp_path / "tuning.csv", index=False)
+    assert tuned("zscl") == {"learning_rate": 3e-4} and tuned("moe-adapters") == {"learning_rate": 2e-2}
+    contestants = rivals().contestants
+    assert contestants["fine-tuning, tuned"] == ("fine-tuning", {"learning_rate": 3e-4})
+    assert {method for method, _ in contestants.values()} == {"zero-shot", *FINE_TUNED, *ADAPTED}
+
+
+def test_ablations_change_one_part_of_what_choices_start_from():
+    for name, (method, settings) in ABLATIONS.contestants.items():
+        assert method == "moe-adapters" and settings and name not in CHOICES.contestants
+    assert CHOICES.contestants["as here"] == ("moe-adapters", {}) and ABLATIONS.seeds == CHOICES.seeds
