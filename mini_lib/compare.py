@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from . import plots
 from .benchmarks import mini_mtil
 from .benchmarks.mini import ORDERS
 from .clip import load_clip
@@ -194,6 +195,13 @@ def matrices(table):
     return found
 
 
+def figure(table, order=1, seed=0):
+    """Each task's accuracy over time, of fine-tuning and MoE-Adapters: what is forgotten, and what is not."""
+    found = {method: m for (method, o, s), m in matrices(table).items() if (o, s) == (order, seed)}
+    shown = {name: found[name] for name in ("fine-tuning", "moe-adapters")}
+    return plots.accuracy_over_time(shown, found["zero-shot"].values[0])
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m mini_lib.compare", description=__doc__.split("\n\n")[0])
     parser.add_argument("study", nargs="?", default="methods", choices=STUDIES)
@@ -210,10 +218,12 @@ def main(arguments=None):
             raise ValueError(f"{min(unknown)!r} does not take part: this study has {', '.join(study.contestants)}.")
         file = options.out or RESULTS / study.file
         before = load_results(study, file)
-        compare(
+        table = compare(
             study, options.work, options.names, options.orders, options.seeds, before,
             keep=lambda table: replace_file(file, lambda path: table.to_csv(path, index=False)),
         )  # fmt: skip
+        if options.study == "methods" and {"zero-shot", "fine-tuning", "moe-adapters"} <= set(table.method):
+            figure(table).savefig(file.with_suffix(".png"), dpi=110, facecolor="white")
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -27,6 +28,12 @@ def frozen(counts, before, k, keep=True, unused=True):
     return mask
 
 
+def calibration_error(probabilities, labels, bins):
+    confidence, answer = probabilities.max(1)
+    which, right = (confidence * bins).long().clamp(max=bins - 1), (answer == labels).float()
+    return sum((right - confidence)[which == i].sum().abs() for i in range(bins)) / len(labels)
+
+
 WRONG = {
     "most_forgotten": [
         lambda m: int((m[-1] - m.diagonal()).argmax()),
@@ -50,6 +57,7 @@ WRONG = {
     "calibration_error": [
         lambda p, y, bins: (p.max(1).values.mean() - (p.argmax(1) == y).float().mean()).abs(),
         lambda p, y, bins: 35.0,
+        lambda p, y, bins: calibration_error(p, y, 10),  # the number of bins is not read
     ],
     "rate_with_floor": [
         lambda s, n, lr, w, floor: max(floor, lr * (s + 1) / w if s < w else lr / 2 * (1 + math.cos(math.pi * (s - w) / (n - w)))),
@@ -152,3 +160,19 @@ def test_the_summary_says_what_differs(capsys):
     assert checks.summary({"a": (44.2, 44, 1)})
     assert not checks.summary({"a": (44.2, 44, 1), "b": (10.0, 44, 1)})
     assert [line.endswith("differs") for line in capsys.readouterr().out.splitlines()] == [False, False, False, False, True]
+
+
+def test_right_answers_in_other_forms_are_accepted(capsys):
+    """NumPy's functions and 64-bit numbers are right, too."""
+    def rate(step, iterations, lr, warmup, floor):
+        if step < warmup:
+            return np.float64(lr * (step + 1) / warmup)
+        return floor + (lr - floor) / 2 * (1 + np.cos(np.pi * (step - warmup) / (iterations - warmup)))
+
+    assert "✓" in verdict(checks.check_rate_with_floor, rate, capsys)
+
+    def as_tensor(*given):
+        return torch.tensor(rate(*given), dtype=torch.float64)
+
+    assert "✓" in verdict(checks.check_rate_with_floor, as_tensor, capsys)
+    assert "✓" in verdict(checks.check_calibration_error, calibration_error, capsys)

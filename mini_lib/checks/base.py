@@ -32,7 +32,9 @@ def report(check):
 
 def same(found, expected, what, tolerance=1e-5):
     """Assert that `found` is `expected` in form and value; `what` begins the sentence that says where it is not."""
-    found, expected = torch.as_tensor(found), torch.as_tensor(expected)
+    found, expected = (  # a Python float has 64 bits, and keeps them
+        torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None) for value in (found, expected)
+    )
     assert found.shape == expected.shape, f"{what} has the shape {tuple(found.shape)}, not {tuple(expected.shape)}."
     near = torch.allclose(found.double(), expected.double(), atol=tolerance, rtol=tolerance)
     assert near, f"{what} should be {_short(expected)}, but is {_short(found)}."

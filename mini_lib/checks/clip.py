@@ -59,6 +59,11 @@ def check_calibration_error(function):
         "two answers with 0.9, half of them right, and two with 0.7, both right: the error is "
         f"(2 * |0.5 - 0.9| + 2 * |1 - 0.7|) / 4 = 0.35, but yours is {one:.4g}."
     )
+    wide = float(function(torch.tensor([[0.55, 0.45], [0.65, 0.35]]), torch.tensor([1, 0]), 2))
+    assert abs(wide - 0.1) < 1e-4, (
+        "with 2 bins, 0.55 (wrong) and 0.65 (right) share a bin: the error is |1 - 0.55 - 0.65| / 2 = 0.1, but yours is "
+        f"{wide:.4g}."
+    )
     sure = float(function(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]), 10))
     assert abs(sure - 0.5) < 1e-4, f"a confidence of exactly 1 is in the last bin: the error is 0.5 here, not {sure:.4g}."
     generator = torch.Generator()

@@ -81,7 +81,7 @@ class Method:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if "name" in vars(cls):  # an inherited name is that of another method
+        if vars(cls).get("name"):  # an inherited name is that of another method
             METHODS[cls.name] = cls
 
     def __init__(self, clip, tokenizer, **settings):
