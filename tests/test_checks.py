@@ -34,6 +34,15 @@ def calibration_error(probabilities, labels, bins):
     return sum((right - confidence)[which == i].sum().abs() for i in range(bins)) / len(labels)
 
 
+def still_free_of_unused(counts, k):
+    """Without the look whether an expert was used at all."""
+    mask, free = torch.zeros(counts.shape[1], dtype=torch.bool), []
+    for row in counts:
+        mask[row.argsort(descending=True, stable=True)[:k]] = True
+        free.append(int((~mask).sum()))
+    return free
+
+
 WRONG = {
     "most_forgotten": [
         lambda m: int((m[-1] - m.diagonal()).argmax()),
@@ -114,6 +123,7 @@ WRONG = {
     "still_free": [
         lambda counts, k: [counts.shape[1] - k * (t + 1) for t in range(len(counts))],
         lambda counts, k: [counts.shape[1] - k for _ in counts],
+        lambda counts, k: still_free_of_unused(counts, k),
     ],
     "drift_by_task": [
         lambda now, then, task: torch.stack([((now - then).norm(dim=1) / then.norm(dim=1))[task == t].mean() for t in range(int(task.max()) + 1)]),
@@ -164,6 +174,7 @@ def test_the_summary_says_what_differs(capsys):
 
 def test_right_answers_in_other_forms_are_accepted(capsys):
     """NumPy's functions and 64-bit numbers are right, too."""
+
     def rate(step, iterations, lr, warmup, floor):
         if step < warmup:
             return np.float64(lr * (step + 1) / warmup)

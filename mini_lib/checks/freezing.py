@@ -53,6 +53,9 @@ def check_frozen_after(frozen_after):
 
 @report
 def check_still_free(still_free):
+    few = torch.as_tensor(still_free(torch.tensor([[0, 0, 7, 0], [0, 0, 7, 5]]), 2)).tolist()
+    assert few != [2, 1], "an expert that a task never used is not frozen, however few it used."
+    assert few == [3, 2], f"for the counts [[0, 0, 7, 0], [0, 0, 7, 5]] and k = 2 there are [3, 2] free, not {few}."
     for _ in range(10):
         tasks, k = int(torch.randint(2, 6, ())), int(torch.randint(1, 4, ()))
         counts, frozen, right = torch.stack([_counts() for _ in range(tasks)]), set(), []
