@@ -11,6 +11,8 @@ from torchvision import transforms
 
 from .weights import load_tensors
 
+NO_BLOCKS = "the {} tower is no open_clip transformer with residual blocks: take a ViT CLIP, such as ViT-B-16."
+
 
 def load_clip(name="tiny", pretrained="embedded"):
     """A frozen CLIP in eval mode, the preprocessing of its images, and its tokenizer.
@@ -34,17 +36,35 @@ def load_clip(name="tiny", pretrained="embedded"):
             raise ValueError(f"model {name!r} is unknown: take 'tiny' or one of open_clip.list_models().")
         if pretrained == "embedded":
             raise ValueError(f"say which weights {name} should have: pretrained='openai', a file, or None for random.")
+        config = open_clip.get_model_config(name)  # towers of other libraries are refused before they are built
+        if "timm_model_name" in config["vision_cfg"] or not isinstance(config["vision_cfg"].get("layers", 12), int):
+            raise ValueError(NO_BLOCKS.format("image"))
+        if "hf_model_name" in config["text_cfg"]:
+            raise ValueError(NO_BLOCKS.format("text"))
+        tokenizer = _tokenizer(name)
         clip, preprocess = _open_clip_model(name, pretrained)
-        tokenizer = open_clip.get_tokenizer(name)
-        vision_blocks(clip), text_blocks(clip)  # raise ValueError where there are none
     for parameter in clip.parameters():
         parameter.requires_grad_(False)
     return clip.eval(), preprocess, tokenizer
 
 
+def _tokenizer(name):
+    try:
+        return open_clip.get_tokenizer(name)
+    except Exception as error:  # of Hugging Face's libraries, or of the network
+        raise OSError(
+            f"the tokenizer of {name} cannot be had ({_first_line(error)}): Hugging Face has it. Install the package "
+            "transformers and run this where there is a network, or take a model with CLIP's own, such as ViT-B-16."
+        ) from error
+
+
+def _first_line(error):
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _open_clip_model(name, pretrained):
     """A model of open_clip and its preprocessing, with the weights and the activation that belong together."""
-    quick = open_clip.get_model_config(name).get("quick_gelu", False)
+    plain = quick = open_clip.get_model_config(name).get("quick_gelu", False)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained in tags:
         facts = open_clip.get_pretrained_cfg(name, pretrained)
@@ -53,21 +73,23 @@ def _open_clip_model(name, pretrained):
             clip, _, preprocess = open_clip.create_model_and_transforms(name, pretrained, force_quick_gelu=quick)
         except Exception as error:  # of the network, the hub or the disk: open_clip passes on many kinds
             file = f"open_clip_model.safetensors of {facts['hf_hub'].strip('/')}" if facts.get("hf_hub") else facts["url"]
+            model = f"{name}-quickgelu" if quick and not plain else name
             raise OSError(
-                f"the weights {pretrained!r} of {name} cannot be downloaded ({str(error).splitlines()[0]}). Fetch {file} "
-                "where there is a network, put it anywhere, and pass its path as pretrained."
+                f"the weights {pretrained!r} of {name} cannot be downloaded ({_first_line(error)}). Fetch {file} where "
+                f"there is a network, put it anywhere, and pass its path as pretrained, with the model {model!r}."
             ) from error
         return clip, preprocess
-    if pretrained and not Path(pretrained).is_file():
+    if pretrained and not Path(pretrained).expanduser().is_file():
         raise ValueError(f"{name} has no weights {pretrained!r}: no file of that name, and no tag among {tags}.")
     if pretrained and not quick:
         warnings.warn(
             f"{name} uses GELU. If the weights in {pretrained} were trained with QuickGELU, as OpenAI's were, they "
             f"need the model {name + '-quickgelu'!r}: with the wrong one it runs, and is worse.", stacklevel=3,
         )  # fmt: skip
+    state = load_tensors(pretrained) if pretrained else None
     clip, _, preprocess = open_clip.create_model_and_transforms(name, None)
-    if pretrained:
-        state = load_tensors(pretrained)
+    if state:
+        state = {k: v for k, v in state.items() if k not in ("input_resolution", "context_length", "vocab_size")}
         try:
             clip.load_state_dict(state)
         except RuntimeError as error:
@@ -107,7 +129,7 @@ def text_blocks(clip):
 def _blocks(tower, which):
     blocks = getattr(getattr(tower, "transformer", None), "resblocks", None)
     if blocks is None:
-        raise ValueError(f"the {which} tower is no open_clip transformer with residual blocks: take a ViT CLIP.")
+        raise ValueError(NO_BLOCKS.format(which))
     return blocks
 
 

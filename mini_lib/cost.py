@@ -14,7 +14,7 @@ import open_clip
 import pandas as pd
 import torch
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from .benchmarks import Task
 from .clip import count_parameters, load_clip
@@ -106,7 +106,14 @@ def fused_attention(query, key, value, width, *_, **__):
 
 def step_operations(loss, images, labels):
     """Floating-point operations of the matrix products in one forward and one backward pass."""
-    fused = {torch.ops.aten._native_multi_head_attention: fused_attention}  # PyTorch's own counter overlooks it
+    aten = torch.ops.aten
+    fused = {  # PyTorch's own counter overlooks the first, and before version 2.15 the others, too
+        aten._native_multi_head_attention: fused_attention,
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+            lambda g, q, k, v, *_, **__: sdpa_backward_flop_count(g, q, k, v)
+        ),
+    }
     with FlopCounterMode(display=False, custom_mapping=fused) as forward:
         value = loss(images, labels)
     with FlopCounterMode(display=False, custom_mapping=fused) as backward:
@@ -163,7 +170,8 @@ def measure(learner, images, labels, classes, steps):
 def memory_parts(rows):
     """Rows of the table -> gigabytes of a training step by part. AdamW keeps two moments for what is trained.
 
-    All weights count as float32, as they are under autocast, too: its half-precision copies are among the saved tensors.
+    All weights count as float32, as they are under autocast, too: its half-precision copies are among the saved
+    tensors.
     """
     trained = 4 * rows.trained
     parts = {"weights": 4 * rows.parameters, "gradients": trained, "moments": 2 * trained, "saved": rows.saved_bytes}

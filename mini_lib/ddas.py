@@ -86,7 +86,8 @@ class AlexNetFeatures(nn.Module):
     """The paper's own features: AlexNet's last convolution, before its ReLU, as a sigmoid. A second network.
 
     images (B, 3, 224, 224), normalised for CLIP as in the official code -> (B, 43264), in (0, 1). weights: "imagenet"
-    (torchvision downloads them once), a file of them, or None for random ones. Raises OSError where they cannot be had.
+    (torchvision downloads them once), a file of them, or None for random ones. Raises OSError where they cannot be had,
+    ValueError for a file that holds others.
     """
 
     squash, code = True, 100
@@ -101,7 +102,10 @@ class AlexNetFeatures(nn.Module):
                 "is a network, and pass the file as alexnet=FILE in the settings of DDAS."
             ) from error
         if weights not in ("imagenet", None):
-            network.load_state_dict(load_tensors(weights))
+            try:
+                network.load_state_dict(load_tensors(weights))
+            except RuntimeError as error:
+                raise ValueError(f"the weights in {weights} are not those of torchvision's AlexNet.") from error
         self.convolutions = network.features[:-2].requires_grad_(False).eval()
 
     def forward(self, images):

@@ -26,14 +26,17 @@ def load_parameters(notebook, file, changes=()):
     try:
         parameters = yaml.safe_load(Path(file).read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no YAML file: {error}") from error
+        raise ValueError(f"{file} is no YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(parameters, dict):
         raise ValueError(f"{file} must map parameter names to values, one a line: NAME: value.")
     for change in changes:
         name, sign, value = change.partition("=")
         if not sign:
             raise ValueError(f"{change!r} is no change of a parameter: write NAME=VALUE.")
-        parameters[name] = yaml.safe_load(value)
+        try:
+            parameters[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{change!r} is no change of a parameter: its value is no YAML.") from error
     unknown = sorted(set(map(str, parameters)) - set(known))
     if unknown:
         raise ValueError(f"{file}: unknown parameters {unknown}. {Path(notebook).name} knows {sorted(known)}.")
@@ -43,7 +46,10 @@ def load_parameters(notebook, file, changes=()):
 def execute(notebook, file, changes=()):
     """Run the notebook with these parameters; it, an HTML report and its results lie in the folder OUT."""
     parameters = load_parameters(notebook, file, changes)
-    out = ROOT / parameters.get("OUT", f"runs/{Path(file).stem}")
+    out = parameters.get("OUT", f"runs/{Path(file).stem}")
+    if not isinstance(out, str) or not out:
+        raise ValueError(f"OUT is the path of a folder, not {out!r}.")
+    out = ROOT / out
     parameters["OUT"] = str(out)
     try:
         out.mkdir(parents=True, exist_ok=True)

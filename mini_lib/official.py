@@ -1,10 +1,12 @@
 """Checkpoints of the official repository (JiazuoYu/MoE-Adapters4CL), read into this library's modules.
 
-Only the names of the parameters differ. Used in notebook 07 and by the tests against the official code's values.
+Only the names of the parameters differ. No notebook needs this; the tests compare it with the official code's values, and
+notebook 13 lists what else is different there. `convert(load_tensors(FILE))` reads a file, and nothing in it is run.
 """
 
 import re
 
+import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import nn
 
@@ -34,29 +36,60 @@ def convert(state_dict, top_k=2):
 
     state_dict: tensors under the official names, plain or as the checkpoint file's {"state_dict": ...}, with or
     without the prefix "module.". Tasks are named "task0", "task1", ... in the order of their routers.
-    Raises ValueError where it holds no adapters or lacks a part of CLIP.
+    Raises ValueError where it holds no adapters, lacks a part of CLIP, or has parts of sizes that do not fit together.
     """
-    state = state_dict.get("state_dict", state_dict)
-    state = {k.removeprefix("module."): v for k, v in state.items() if not UNUSED.search(k)}
+    state = {k: v for k, v in _tensors(state_dict).items() if not UNUSED.search(k)}
     adapters = {own_name(k): v.float() for k, v in state.items() if own_name(k)}
     base = {k: v.float() for k, v in state.items() if not own_name(k)}
     if not adapters or "visual.conv1.weight" not in base:
         raise ValueError("this is no checkpoint of MoE-Adapters: it holds no experts or no image tower of a ViT CLIP.")
-    first = "image_layers.0."
     count = {
-        part: 1 + max(int(k.split(".")[3]) for k in adapters if k.startswith(first + part))
+        part: max((1 + int(k.split(".")[3]) for k in adapters if k.split(".")[2] == part), default=0)
         for part in ("experts", "routers")
     }
-    bottleneck = len(adapters[first + "experts.0.down_proj.bias"])
+    bottleneck = next((len(v) for k, v in adapters.items() if k.endswith("down_proj.bias")), None)
+    absent = [name for name in SIZES if name not in base] + ["down_proj.bias"] * (bottleneck is None)
+    if absent or not count["routers"]:
+        raise ValueError(
+            f"the checkpoint does not fit together: it {f'lacks {absent}' if absent else 'has no routers'}."
+        )
     model = MoEClip(_clip_for(base), count["experts"], top_k, bottleneck)
     for task in range(count["routers"]):
         model.add_task(f"task{task}")
-    model.clip.load_state_dict({k: v for k, v in base.items() if k in model.clip.state_dict()})
-    result = model.load_state_dict(adapters, strict=False)
+    _load(model.clip, {k: v for k, v in base.items() if k in model.clip.state_dict()})
+    result = _load(model, adapters, strict=False)
     missing = [k for k in result.missing_keys if not k.startswith("clip.") and not k.endswith(("counts", "frozen"))]
     if missing or result.unexpected_keys:
-        raise ValueError(f"the checkpoint does not fit together: lacks {missing[:3]}, has {result.unexpected_keys[:3]}.")
+        raise ValueError(
+            f"the checkpoint does not fit together: it lacks {missing[:3]}, has {result.unexpected_keys[:3]}."
+        )
     return model.eval()
+
+
+SIZES = (  # those tensors of CLIP that tell its shape
+    "visual.conv1.weight", "visual.positional_embedding", "positional_embedding", "token_embedding.weight",
+    "ln_final.weight", "text_projection",
+)  # fmt: skip
+
+
+def _tensors(state_dict):
+    """The tensors in a state dict, plain or under "state_dict", without the prefix "module."."""
+    state = state_dict.get("state_dict", state_dict) if isinstance(state_dict, dict) else {}
+    tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)} if isinstance(state, dict) else {}
+    if not tensors:
+        raise ValueError(
+            f"this {type(state_dict).__name__} holds no tensors by name: pass a state dict, as load_tensors of "
+            "mini_lib.weights reads it from a file."
+        )
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+
+
+def _load(module, state, **options):
+    try:
+        return module.load_state_dict(state, **options)
+    except RuntimeError as error:
+        what = " ".join(str(error).split())[:300]
+        raise ValueError(f"the checkpoint does not fit together: {what}") from error
 
 
 AUTOENCODER = re.compile(r"(?:.*\.)?(\d+)\.((?:en|de)coder\.0\.(?:weight|bias))")
@@ -78,13 +111,20 @@ def convert_ddas(state_dict, features=None, threshold=0.0655, granularity="sampl
     threshold: 0.0655 is the official one for the full data sets, 0.06 for few shots. Raises ValueError where the
     checkpoint holds no autoencoders or not all of their parts.
     """
-    state = state_dict.get("state_dict", state_dict)
+    state = _tensors(state_dict)
     own = {f"autoencoders.{m[1]}.{m[2]}": v.float() for k, v in state.items() if (m := AUTOENCODER.fullmatch(k))}
     count = sum(name.endswith("encoder.0.weight") for name in own)
     if not own or len(own) != 4 * count or {int(k.split(".")[1]) for k in own} != set(range(count)):
         raise ValueError("this is no checkpoint of DDAS: it must hold encoder and decoder of autoencoders 0, 1, 2, ...")
     ddas = DDAS(None, features or GivenFeatures(), threshold=threshold, granularity=granularity)
-    ddas.load_selector_state_dict(own)
+    try:
+        ddas.load_selector_state_dict(own)
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint does not fit together: {' '.join(str(error).split())[:300]}") from error
+    if len({autoencoder.encoder[0].in_features for autoencoder in ddas.autoencoders}) > 1:
+        raise ValueError(
+            "the checkpoint does not fit together: its autoencoders are for features of different lengths."
+        )
     return ddas
 
 
@@ -92,7 +132,7 @@ def _clip_for(base):
     """An open_clip model of the shapes that OpenAI's parameter names and sizes tell; OpenAI's CLIP uses QuickGELU."""
 
     def depth(prefix):
-        return 1 + max(int(k.removeprefix(prefix).split(".")[0]) for k in base if k.startswith(prefix))
+        return max((1 + int(k.removeprefix(prefix).split(".")[0]) for k in base if k.startswith(prefix)), default=0)
 
     conv, width = base["visual.conv1.weight"], base["ln_final.weight"].shape[0]
     grid = round((base["visual.positional_embedding"].shape[0] - 1) ** 0.5)

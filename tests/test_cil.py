@@ -217,6 +217,7 @@ def test_an_order_that_is_no_permutation(tmp_path, numbers):
     ({"steps": 7}, "7 steps are not possible: mini comes in 5, 10"),
     ({"name": "cifar100", "steps": 5}, "comes in 10, 20, 50"),
     ({"name": "tinyimagenet", "steps": 50}, "comes in 5, 10, 20"),
+    ({"val_part": 2}, "val_part is a share of the training images, at least 0 and below 1, not 2"),
     ({"class_order": "nowhere.txt"}, "class order nowhere.txt does not exist: it should be a file"),
     ({"name": "cifar100", "root": "nowhere", "preprocess": 1}, "(?s)not under nowhere:.*- cifar100: .*check"),
     ({"name": "tinyimagenet", "root": "nowhere", "preprocess": 1}, "(?s)tiny-imagenet-200 must hold .*wnids.txt"),

@@ -1,6 +1,8 @@
 """Loading CLIP, prompts, the text classifier, text cut after its end."""
 
 import json
+import pickle
+import zipfile
 from pathlib import Path
 
 import open_clip
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 
 from mini_lib import MoEClip, load_clip, tiny_clip
 from mini_lib.clip import class_embeddings, encode_text_trimmed, prompts, train_transform
+from mini_lib.weights import load_tensors
 
 
 def test_embedded_clip_names_what_it_was_taught():
@@ -84,8 +87,9 @@ def test_a_tag_brings_its_activation(small_models, tmp_path, monkeypatch):
         raise RuntimeError("no route to host\nmore")
 
     monkeypatch.setattr("mini_lib.clip.open_clip.create_model_and_transforms", offline)
-    with pytest.raises(OSError, match=r"'openai' of ViT-test.*no route to host\).*open_clip_model.safetensors of someone/clip .*its path as pretrained"):
+    with pytest.raises(OSError, match=r"'openai' of ViT-test.*no route to host\).*open_clip_model.safetensors of s") as caught:
         load_clip(plain, "openai")
+    assert "pass its path as pretrained, with the model 'ViT-test-quickgelu'" in str(caught.value)
 
 
 class Dangerous:
@@ -113,9 +117,56 @@ def test_files_that_are_no_weights(small_models, tmp_path, content, monkeypatch)
     assert "\n" not in str(error.value) and not (tmp_path / "touched-by-a-pickle").exists()
 
 
-def test_towers_without_blocks_are_refused():
-    with pytest.raises(ValueError, match="image tower is no open_clip transformer.*take a ViT CLIP"):
-        load_clip("RN50", None)
+class Scripted(torch.nn.Module):
+    """As OpenAI gives CLIP away: a TorchScript archive with the sizes as tensors among the weights."""
+
+    def __init__(self, clip):
+        super().__init__()
+        for name, part in (*clip.named_children(), *clip.named_parameters(recurse=False)):
+            setattr(self, name, part)
+        for name in ("input_resolution", "context_length", "vocab_size"):
+            self.register_buffer(name, torch.tensor(3))
+
+    def forward(self, images):
+        return 2 * images
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:DeprecationWarning")
+def test_openai_s_own_files(small_models, tmp_path, monkeypatch):
+    """Half precision in a TorchScript archive, whose code is not run, nor even compiled."""
+    clip, _, _ = load_clip(small_models[1], None)
+    torch.jit.trace(Scripted(clip.half()), torch.ones(1)).save(str(tmp_path / "openai.pt"))
+    monkeypatch.setattr(torch.jit, "load", None)
+    again, _, _ = load_clip(small_models[1], tmp_path / "openai.pt")
+    for name, tensor in again.state_dict().items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, clip.state_dict()[name].float()), name
+
+
+def test_a_script_archive_may_ask_for_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(tmp_path / "weights.pt", "w") as archive:
+        archive.writestr("weights/constants.pkl", b"")
+        archive.writestr("weights/data.pkl", pickle.dumps(Dangerous()))
+    with pytest.raises(ValueError, match="cannot be read as plain tensors .nothing in it was run"):
+        load_tensors(tmp_path / "weights.pt")
+    assert not (tmp_path / "touched-by-a-pickle").exists()
+
+
+@pytest.mark.parametrize("name, tower", [
+    ("RN50", "image"), ("ViT-B-16-SigLIP", "image"), ("EVA02-B-16", "image"), ("roberta-ViT-B-32", "text"),
+])  # fmt: skip
+def test_towers_without_blocks_are_refused(name, tower):
+    with pytest.raises(ValueError, match=f"the {tower} tower is no open_clip transformer.*take a ViT CLIP"):
+        load_clip(name, None)
+
+
+def test_a_tokenizer_that_cannot_be_had(small_models, monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError("No module named 'transformers'")
+
+    monkeypatch.setattr("mini_lib.clip.open_clip.get_tokenizer", absent)
+    with pytest.raises(OSError, match="tokenizer of ViT-test cannot be had .No module named 'transformers'.*ViT-B-16"):
+        load_clip(small_models[0], None)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,12 @@ def test_alexnet_features_are_those_of_the_paper(tmp_path):
         AlexNetFeatures(tmp_path / "none.pth")
 
 
+def test_a_file_of_other_weights_is_no_alexnet(tmp_path):
+    torch.save({"a": torch.ones(1)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="other.pth are not those of torchvision's AlexNet"):
+        AlexNetFeatures(tmp_path / "other.pth")
+
+
 def test_alexnet_without_a_network(monkeypatch):
     def offline(weights):
         raise OSError("no route to host")

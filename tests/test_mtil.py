@@ -6,7 +6,9 @@ The colour of a drawn picture tells its class, so that labels are held against w
 import dataclasses
 import json
 import pickle
+import struct
 import tarfile
+from unittest.mock import Mock
 
 import numpy as np
 import open_clip
@@ -19,6 +21,8 @@ from torchvision import datasets
 from mini_lib import mtil
 from mini_lib.benchmarks import fixtures
 from mini_lib.benchmarks.__main__ import main
+from mini_lib.benchmarks.base import ImageDataset
+from mini_lib.benchmarks.folders import _images
 from mini_lib.benchmarks.mtil import ORDERS
 from mini_lib.benchmarks.sources import SOURCES, read
 
@@ -300,6 +304,10 @@ def test_absent_split_files(root, tmp_path):
     "arguments, words",
     [
         ({"order": 3}, r"order 3 is unknown: MTIL has the orders \[1, 2\]"),
+        ({"order": [1]}, r"order \[1\] is unknown"),
+        ({"shots": "5"}, "shots='5' makes no training set"),
+        ({"shots": 2.5}, "shots=2.5 makes no training set"),
+        ({"val_part": 1.5, "tasks": ["cars"]}, "val_part is a share of the training images.*not 1.5"),
         ({"tasks": ["pets", "birds"]}, "task 'birds' is unknown: MTIL has aircraft, caltech101"),
         ({"shots": 0}, "shots=0 makes no training set"),
         ({"shots": TRAIN + 1, "tasks": ["flowers"]}, "flowers has fewer than 7 training images of 'pink primrose'"),
@@ -338,6 +346,18 @@ def test_absent_data_is_named_at_once_with_the_remedy(fresh):
         read("tinyimagenet", fresh)
     with pytest.raises(ValueError, match="food has no part 'val'"):
         read("food", fresh, "val")
+
+
+def test_whatever_pillow_raises_names_the_image(tmp_path):
+    file = tmp_path / "a.ppm"
+    file.write_bytes(b"P6 5x 40 255 ")  # Pillow: ValueError
+    (tmp_path / "b.bmp").write_bytes(struct.pack("<2s8x4I2H24x", b"BM", 54, 40, 65535, 65535, 1, 24))
+    with pytest.raises(ValueError, match="a.ppm cannot be read as an image .invalid literal"):
+        ImageDataset([file], [0], None)[0]
+    for number in (2, 1):  # both, then the second alone: Pillow refuses its 4 billion pixels
+        with pytest.raises(ValueError, match=f"{'ab'[2 - number]}.* cannot be read as an image"):
+            _images(tmp_path, "images")
+        file.unlink(missing_ok=True)
 
 
 def test_a_truncated_image_is_named_when_read(fresh):
@@ -473,13 +493,33 @@ def test_download_starts_over_cleanly(complete, monkeypatch, capsys):
     assert main(arguments) == 1
     text = capsys.readouterr().out
     assert text.count("fgvc-aircraft-2013b.tar.gz was a partial download and is removed") == 2  # mine, and the new one
-    assert "fgvc-aircraft-2013b was incomplete and is fgvc-aircraft-2013b.incomplete1 now" in text
-    assert "the download failed (OSError: the network went away)" in text and "aircraft     missing" in text
+    assert "the download failed (OSError: the network went away)" in text and "aircraft     incomplete" in text
     assert not archive.exists() and f"put it at {archive}; --download then unpacks it" in text
+    assert "incomplete1" not in text and folder.is_dir()  # what was there is back
 
     archive.write_bytes(whole)
     assert main(arguments) == 0
-    assert "aircraft     complete" in capsys.readouterr().out and calls == [False, True]
+    text = capsys.readouterr().out
+    assert "fgvc-aircraft-2013b was incomplete and is fgvc-aircraft-2013b.incomplete1 now" in text
+    assert "aircraft     complete" in text and calls == [False, True]
+
+
+def test_what_stops_the_command_is_one_sentence(fresh, monkeypatch, capsys):
+    def refuse(self, other):
+        raise PermissionError(f"[Errno 13] Permission denied: '{self}'")
+
+    monkeypatch.setattr(type(fresh), "rename", refuse)
+    assert main(["check", "--root", str(fresh), "--only", "pets", "--download"]) == 1
+    text = capsys.readouterr().out
+    assert "pets: [Errno 13] Permission denied" in text and "pets         incomplete" in text
+
+    for error, code, words in (
+        (KeyboardInterrupt(), 130, "Stopped. The same command goes on"),
+        (PermissionError("denied"), 1, f"{fresh} cannot be looked at (denied): make it readable or take another --root"),
+    ):
+        monkeypatch.setattr("mini_lib.benchmarks.__main__.state", Mock(side_effect=error))
+        assert main(["check", "--root", str(fresh)]) == code
+        assert words in capsys.readouterr().err
 
 
 def test_download_of_dead_links_is_explained(fresh, capsys):

@@ -43,38 +43,46 @@ def fetch(name, root, log=print):
     """Have torchvision download and unpack a data set that is not complete; says what it does, raises nothing.
 
     Archives that are whole are unpacked again, not downloaded again; a partial one is removed, and a folder that was
-    unpacked in part is moved aside, because torchvision would take either for the real thing.
+    unpacked in part is moved aside, because torchvision would take either for the real thing. If nothing takes its
+    place, it comes back.
     """
     source, root = SOURCES[name], Path(root).expanduser()
     if not source.archives:
         return
-    _drop_partial_archives(name, root, log)
     folder = root / source.images
-    if folder.exists():
-        aside = next(p for i in count(1) if not (p := folder.with_name(f"{folder.name}.incomplete{i}")).exists())
-        folder.rename(aside)
-        log(f"{name}: {folder} was incomplete and is {aside.name} now: delete it when the new one is complete")
+    aside = next(p for i in count(1) if not (p := folder.with_name(f"{folder.name}.incomplete{i}")).exists())
     try:
+        _drop_partial_archives(name, root, log)
+        if folder.exists():
+            folder.rename(aside)
         _download(source, root)
     except OSError as error:
         log(f"{name}: {error}")
         _drop_partial_archives(name, root, log)
         copies = ", ".join(str(root / archive) for archive in source.archives)
         log(f"{name}: if you get a copy of it elsewhere, put it at {copies}; --download then unpacks it from there")
+    finally:
+        if aside.exists() and not folder.exists():
+            aside.rename(folder)
+    if aside.exists():
+        log(f"{name}: {folder} was incomplete and is {aside.name} now: delete it when the new one is complete")
 
 
 def _download(source, root):
     try:
         source.dataset(str(root), download=True, **source.parts.get("train", {}))
     except Exception as error:  # of the network, the disk or the archive: torchvision passes on many kinds
-        raise OSError(f"the download failed ({type(error).__name__}: {error})") from error
+        raise OSError(f"the download failed ({type(error).__name__}: {' '.join(str(error).split())})") from error
 
 
 def _drop_partial_archives(name, root, log):
     for archive in (root / a for a in SOURCES[name].archives):
         if archive.is_file() and not _whole(archive):
-            archive.unlink()
-            log(f"{name}: {archive} was a partial download and is removed: --download starts it again")
+            try:
+                archive.unlink()
+                log(f"{name}: {archive} was a partial download and is removed: --download starts it again")
+            except OSError as error:
+                log(f"{name}: {archive} is a partial download and cannot be removed ({error}): remove it yourself")
 
 
 def _whole(archive):
@@ -115,7 +123,14 @@ def main(arguments=None):
     command.add_argument("--only", nargs="+", choices=SOURCES, default=list(SOURCES), metavar="NAME")
     command.add_argument("--download", action="store_true", help="fetch those that torchvision can download")
     chosen = parser.parse_args(arguments)
-    return 0 if check(chosen.root, chosen.only, chosen.download) else 1
+    try:
+        return 0 if check(chosen.root, chosen.only, chosen.download) else 1
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on; a partial download starts again.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"{chosen.root} cannot be looked at ({error}): make it readable or take another --root.", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class ImageDataset(Dataset):
         try:
             with Image.open(image) as opened:
                 return opened.convert("RGB")
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # a damaged file can make Pillow raise anything
             raise ValueError(f"{image} cannot be read as an image ({error}). Repair it or take it out.") from error
 
 
@@ -94,7 +94,12 @@ def endless(dataset, batch_size):
 
 
 def hold_out(labels, part, seed):
-    """Split indices into (kept, held out): of every class a random `part` is held out, rounded, never all of it."""
+    """Split indices into (kept, held out): of every class a random `part` is held out, rounded, never all of it.
+
+    Raises ValueError for a part that is no share.
+    """
+    if not 0 <= part < 1:
+        raise ValueError(f"val_part is a share of the training images, at least 0 and below 1, not {part!r}.")
     rng, labels = np.random.default_rng(seed), np.asarray(labels)
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

@@ -70,7 +70,8 @@ def cil(
     classes, then 5, 10 or 20 steps. root: where torchvision looks for the data. preprocess: what `load_clip` returned;
     by default that of the embedded CLIP for "mini", else OpenAI's at 224 pixels. class_order: a file with one class
     index a line, in the order in which they are learned (numbers in brackets are read, too, as in the official
-    class_orders/*.yaml); by default drawn with the seed. val_part: part of each class's training images that is kept apart as val; None is with 0.
+    class_orders/*.yaml); by default drawn with the seed. val_part: part of each class's training images that is kept
+    apart as val; with 0 there is none.
     evaluation_crops: val and test images are cropped at random as in training, which the official code does by mistake.
     Raises ValueError for an unknown name or number of steps, an order that is no permutation, and data that is absent.
     """

@@ -79,6 +79,6 @@ def _images(folder, what):
     for path in found:
         try:
             Image.open(path).close()  # reads the header only
-        except (OSError, SyntaxError) as error:
+        except Exception as error:  # a damaged file can make Pillow raise anything
             raise ValueError(f"{path} cannot be read as an image ({error}). Repair it or take it out.") from error
     return found

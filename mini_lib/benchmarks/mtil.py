@@ -33,13 +33,13 @@ def mtil(
     Raises ValueError for an unknown order or task, for data that is absent (all of it named, with the remedy, before
     anything is read) or damaged, and for a class with fewer than k training images.
     """
-    if order not in ORDERS:
+    if order not in tuple(ORDERS):
         raise ValueError(f"order {order!r} is unknown: MTIL has the orders {sorted(ORDERS)}.")
     names = list(tasks) if tasks else list(ORDERS[order])
     unknown = [name for name in names if name not in ORDERS[1]]
     if unknown:
         raise ValueError(f"task {unknown[0]!r} is unknown: MTIL has {', '.join(ORDERS[1])}.")
-    if shots is not None and shots < 1:
+    if shots is not None and (not isinstance(shots, int) or shots < 1):
         raise ValueError(f"shots={shots!r} makes no training set: take at least 1 image a class, or None for all.")
     files = {} if splits == "official" else _split_files(Path(splits), names)
     require(names + ["tinyimagenet"] * (reference == "tinyimagenet"), root)
