@@ -67,6 +67,6 @@ def load_balance_loss(gates, load):
     """
 
     def squared_variation(v):
-        return v.var() / (v.mean() ** 2 + 1e-10)
+        return v.var() / (v.mean() ** 2 + 1e-10) if len(v) > 1 else v.new_zeros(())  # one expert has nothing to share
 
     return squared_variation(gates.sum(dim=0)) + squared_variation(load)

@@ -18,10 +18,11 @@ CHECKPOINT, MATRIX, ROUTING, SETTINGS = "checkpoint.safetensors", "matrix.csv", 
 
 
 @torch.no_grad()
-def evaluate(method, task, dataset=None, batch_size=256):
+def evaluate(method, task, dataset=None, batch_size=128):
     """Accuracy in percent on a task's test images (or `dataset`), and the routers that the method selected.
 
-    The second is a LongTensor with one index an image, or None for a method that selects nothing.
+    The second is a LongTensor with one index an image, or None for a method that selects nothing. batch_size: images
+    judged at once, as many as in the official code, whose selector decides once for all of them.
     """
     correct, selected = [], []
     for images, labels in loader(dataset or task.test, batch_size):

@@ -69,6 +69,7 @@ def test_balance_loss_by_hand():
     # importance (2, 0): variance 2, mean 1 -> 2; load (2, 0) the same: together 4. Equal use: 0.
     torch.testing.assert_close(load_balance_loss(gates, torch.tensor([2.0, 0.0])), torch.tensor(4.0))
     assert load_balance_loss(torch.eye(2), torch.ones(2)) == 0
+    assert load_balance_loss(torch.ones(3, 1), torch.tensor([3.0])) == 0  # one expert: nothing to share, no NaN
 
 
 @pytest.mark.parametrize("k", [0, 6])

@@ -1,8 +1,6 @@
 """Loading CLIP, prompts, the text classifier, text cut after its end."""
 
 import json
-import pickle
-import zipfile
 from pathlib import Path
 
 import open_clip
@@ -14,7 +12,6 @@ from torch.nn import functional as F
 
 from mini_lib import MoEClip, load_clip, tiny_clip
 from mini_lib.clip import class_embeddings, encode_text_trimmed, prompts, train_transform
-from mini_lib.weights import load_tensors
 
 
 def test_embedded_clip_names_what_it_was_taught():
@@ -117,39 +114,18 @@ def test_files_that_are_no_weights(small_models, tmp_path, content, monkeypatch)
     assert "\n" not in str(error.value) and not (tmp_path / "touched-by-a-pickle").exists()
 
 
-class Scripted(torch.nn.Module):
-    """As OpenAI gives CLIP away: a TorchScript archive with the sizes as tensors among the weights."""
-
-    def __init__(self, clip):
-        super().__init__()
-        for name, part in (*clip.named_children(), *clip.named_parameters(recurse=False)):
-            setattr(self, name, part)
-        for name in ("input_resolution", "context_length", "vocab_size"):
-            self.register_buffer(name, torch.tensor(3))
-
-    def forward(self, images):
-        return 2 * images
-
-
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:DeprecationWarning")
-def test_openai_s_own_files(small_models, tmp_path, monkeypatch):
-    """Half precision in a TorchScript archive, whose code is not run, nor even compiled."""
+def test_openai_s_own_archives_are_refused_and_their_state_dicts_taken(small_models, tmp_path):
+    """OpenAI gives CLIP away as TorchScript, which is code; its state dict has three sizes among the weights."""
     clip, _, _ = load_clip(small_models[1], None)
-    torch.jit.trace(Scripted(clip.half()), torch.ones(1)).save(str(tmp_path / "openai.pt"))
-    monkeypatch.setattr(torch.jit, "load", None)
-    again, _, _ = load_clip(small_models[1], tmp_path / "openai.pt")
+    torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1)).save(str(tmp_path / "openai.pt"))
+    with pytest.raises(ValueError, match="nothing in it was run.*TorchScript archives.*Take a .safetensors file"):
+        load_clip(small_models[1], tmp_path / "openai.pt")
+    sizes = {name: torch.tensor(3) for name in ("input_resolution", "context_length", "vocab_size")}
+    torch.save({k: v.half() for k, v in clip.state_dict().items()} | sizes, tmp_path / "state.pt")
+    again, _, _ = load_clip(small_models[1], tmp_path / "state.pt")
     for name, tensor in again.state_dict().items():
-        assert tensor.dtype == torch.float32 and torch.equal(tensor, clip.state_dict()[name].float()), name
-
-
-def test_a_script_archive_may_ask_for_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with zipfile.ZipFile(tmp_path / "weights.pt", "w") as archive:
-        archive.writestr("weights/constants.pkl", b"")
-        archive.writestr("weights/data.pkl", pickle.dumps(Dangerous()))
-    with pytest.raises(ValueError, match="cannot be read as plain tensors .nothing in it was run"):
-        load_tensors(tmp_path / "weights.pt")
-    assert not (tmp_path / "touched-by-a-pickle").exists()
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, clip.state_dict()[name].half().float()), name
 
 
 @pytest.mark.parametrize("name, tower", [
