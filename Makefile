@@ -4,12 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test compare ablations lab check clean
+.PHONY: run test compare ablations lab check assignments grade clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m mini_lib.execute notebooks/07_the_full_pipeline.ipynb notebooks/params/mini.yaml
 
-test: $(VENV)/installed
+test: $(VENV)/course
 	$(BIN)/python -m pytest
 
 compare: $(VENV)/installed
@@ -25,6 +25,18 @@ lab: $(VENV)/installed
 
 check: $(VENV)/installed
 	$(BIN)/python -m mini_lib.environment
+
+# The students' versions of the graded assignments; grade: points and feedback, SUBMISSIONS/<student>/<assignment>/*.ipynb.
+assignments: $(VENV)/course
+	$(BIN)/python -m mini_lib.grading make
+
+grade: $(VENV)/course
+	@test -n "$(SUBMISSIONS)" || { echo "Which submissions? make grade SUBMISSIONS=folder"; exit 1; }
+	$(BIN)/python -m mini_lib.grading grade "$(SUBMISSIONS)"
+
+$(VENV)/course: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[course]'
+	touch $@
 
 $(VENV)/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'

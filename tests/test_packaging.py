@@ -17,7 +17,8 @@ ALLOWED = {
 
 def test_environment_says_the_same_as_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = {*project["dependencies"], *project["optional-dependencies"]["dev"]}
+    extras = project["optional-dependencies"]
+    wanted = {*project["dependencies"], *extras["dev"], *extras["course"]}
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert {p for p in conda[-1]["pip"] if p != "-e ."} == wanted
     assert f"python{project['requires-python']}" in conda
@@ -38,7 +39,7 @@ def test_model_card_says_what_was_measured():
 
 
 def test_links_in_the_text_lead_somewhere():
-    for page in (ROOT / "README.md", ROOT / "data/README.md"):
+    for page in (ROOT / "README.md", ROOT / "data/README.md", ROOT / "notebooks/assignments/README.md"):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert target.startswith("https://") or (page.parent / target).exists(), target
 
