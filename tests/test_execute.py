@@ -112,3 +112,14 @@ def test_dry_run_of_the_paper_s_experiment(tmp_path, capfd):
     experts, routers, autoencoders = 26_171_904 + 17_453_568, 3 * 2 * 12 * 22 * (768 + 512), 4 * 8_696_164
     assert summary.trained_parameters.tolist() == [0, 149_620_736, experts + routers + autoencoders]
     assert "Report:" in capfd.readouterr().out and (tmp_path / "07_the_full_pipeline.html").exists()
+
+
+def test_dry_run_of_the_few_shot_experiment(tmp_path):
+    """Drawn stand-ins for two of the data sets, every line of the way to the tables; a small model, to be quick."""
+    file = ROOT / "notebooks" / "params" / "mtil_few_shot.yaml"
+    notebook = ROOT / "notebooks" / "10_few_shot.ipynb"
+    execute.execute(notebook, file, [f"OUT={tmp_path}", "DRY_RUN=true", "TASKS=[aircraft, mnist]", "MODEL=tiny"])
+    summary = pd.read_csv(tmp_path / "dry_run" / "summary.csv")
+    assert list(summary.method) == ["zero-shot", "fine-tuning", "moe-adapters"] and summary.notna().all().all()
+    drawn = pd.read_csv(tmp_path / "dry_run" / "drawn_2_shots.csv")
+    assert drawn[drawn.part == "train"].groupby(["task", "class"]).image.nunique().tolist() == [2] * 4
