@@ -8,15 +8,22 @@ from ..clip import class_logits, count_parameters, encode_text_trimmed
 from .base import TrainedMethod, seed_everything
 
 
+def trainable_copy(clip, checkpointing):
+    """A copy of a CLIP in which everything but the temperature can be trained."""
+    model = copy.deepcopy(clip).requires_grad_(True)
+    model.logit_scale.requires_grad_(False)
+    model.set_grad_checkpointing(checkpointing)
+    return model
+
+
 class FineTuning(TrainedMethod):
     """Cross-entropy on the current task, both towers, the temperature excepted ("Continual-FT" in the paper)."""
 
     name = "fine-tuning"
 
     def __init__(self, clip, tokenizer, learning_rate=3e-4, **training):
-        super().__init__(copy.deepcopy(clip), tokenizer, {}, learning_rate, **training)
-        self.clip.requires_grad_(True).logit_scale.requires_grad_(False)
-        self.clip.set_grad_checkpointing(self.settings["checkpointing"])
+        super().__init__(clip, tokenizer, {}, learning_rate, **training)
+        self.clip = trainable_copy(clip, self.settings["checkpointing"])
         self.learned = 0
 
     def encode_text(self, tokens):

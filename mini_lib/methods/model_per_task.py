@@ -1,10 +1,10 @@
 """One fine-tuned CLIP a task, the task known: the upper bound that costs the most. Used in notebook 08."""
 
-import copy
 from functools import partial
 
 from ..clip import class_logits, count_parameters, encode_text_trimmed
 from .base import TrainedMethod, seed_everything
+from .fine_tuning import trainable_copy
 
 
 class ModelPerTask(TrainedMethod):
@@ -20,10 +20,7 @@ class ModelPerTask(TrainedMethod):
         self.models = {}
 
     def new_model(self):
-        model = copy.deepcopy(self.clip).requires_grad_(True)
-        model.logit_scale.requires_grad_(False)
-        model.set_grad_checkpointing(self.settings["checkpointing"])
-        return model
+        return trainable_copy(self.clip, self.settings["checkpointing"])
 
     def learn(self, task):
         seed_everything(self.settings["seed"] + len(self.models))

@@ -31,18 +31,20 @@ class ZSCL(Distilled):
     def fit(self, task, model, loss):
         choice = self.settings
         every = self.setting("iterations", task) // 10 if choice["average_every"] is None else choice["average_every"]
-        average = AveragedModel(model)
-        average.update_parameters(model)  # the first of the mean: the weights at the start
         if choice["consolidation"]:
             loss = self.consolidating(loss, model)
+        if not every:
+            super().fit(task, model, loss)
+            return
+        average = AveragedModel(model)
+        average.update_parameters(model)  # the first of the mean: the weights at the start
 
         def after_step(step):
-            if every and step % every == 0:
+            if step % every == 0:
                 average.update_parameters(model)
 
         super().fit(task, model, loss, after_step)
-        if every:
-            model.load_state_dict(average.module.state_dict())
+        model.load_state_dict(average.module.state_dict())
 
     def consolidating(self, loss, model):
         """The loss plus the squared distance to the weights as they are now."""
