@@ -18,15 +18,13 @@ import pandas as pd
 import torch
 
 from . import plots
-from .benchmarks import mini_mtil
-from .benchmarks.mini import ORDERS
 from .clip import load_clip
 from .ddas import DDAS
 from .methods import make_method, needs
 from .methods.base import seed_everything
 from .metrics import AccuracyMatrix
 from .run import ROUTING, evaluate, replace_file, run, seconds_learned, well_sent
-from .studies import RESULTS, STUDIES
+from .studies import RESULTS, STUDIES, rates
 
 RUNS = RESULTS.parent.parent / "runs" / "compare"
 KEY = ["method", "order", "seed"]
@@ -38,15 +36,16 @@ COLUMNS = [
 def compete(study, name, order, seed, out):
     """One contestant of a study through one stream, in the folder `out`; returns its lines of the table."""
     torch.set_num_threads(1)  # two runs side by side, a thread each, are faster than two threads for one
-    benchmark = mini_mtil(seed, order)
+    benchmark = study.benchmark(seed, order)
     if study.split == "val":
         benchmark.tasks = [dataclasses.replace(task, test=task.val) for task in benchmark.tasks]
     clip, _, tokenizer = load_clip("tiny")
     clip = clip.to("cuda" if torch.cuda.is_available() else "cpu")
     method, settings = study.contestants[name]
-    settings = settings if method == "zero-shot" else settings | {"seed": 100 * seed}
+    if rates(method):  # it is trained
+        settings = settings | {"seed": 100 * seed}
     learner = make_method(method, clip, tokenizer, **needs(method, benchmark), **settings)
-    folder = Path(out) / study.split / name.replace(", ", "-").replace(" ", "-") / f"order{order}-seed{seed}"
+    folder = Path(out) / Path(study.file).stem / name.replace(", ", "-").replace(" ", "-") / f"order{order}-seed{seed}"
     judges = [Judge(label, learner, benchmark, folder, how) for label, how in study.judges.get(name, {}).items()]
 
     def after_task(learned):
@@ -186,10 +185,10 @@ def load_results(study, file):
 
 
 def matrices(table):
-    """The accuracy matrices in a table: (method, order, seed) -> AccuracyMatrix"""
+    """The accuracy matrices in a table, whose lines are in the order of the tasks: (method, order, seed) -> AccuracyMatrix"""
     found = {}
     for key, part in table.groupby(KEY):
-        names = list(ORDERS[key[1]])
+        names = part.after.unique()
         values = part.pivot(index="after", columns="task", values="accuracy").loc[names, names]
         found[key] = AccuracyMatrix(names, values.to_numpy())
     return found

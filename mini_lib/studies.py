@@ -3,15 +3,17 @@
 A name stands in tables and figures; what its settings do not say is the method's default.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from .benchmarks import mini_mtil, twelve_tasks
+from .methods import METHODS
+
 RESULTS = Path(__file__).resolve().parent.parent / "data" / "results"
 TASK_KNOWN = ", task known"  # added to a name: the same trained learner, told the task instead of asking DDAS
-FINE_TUNED = ("fine-tuning", "lwf", "lwf-vr", "icarl", "wise-ft", "zscl", "model-per-task", "joint")
-ADAPTED = ("adapter-per-task", "moe-adapters")
 
 
 @dataclass
@@ -19,7 +21,8 @@ class Study:
     """Contestants (name -> method and settings) on MiniMTIL; the results are RESULTS/file.
 
     judges: name of a contestant -> what is added to its name -> how else the same trained learner chooses its routers;
-    settings of `DDAS`, or {"selector": ...}. split: "test", or "val" for choosing hyper-parameters.
+    settings of `DDAS`, or {"selector": ...}. split: "test", or "val" for choosing hyper-parameters. benchmark(seed, order):
+    the tasks.
     """
 
     contestants: dict
@@ -28,26 +31,36 @@ class Study:
     file: str
     judges: dict
     split: str = "test"
+    benchmark: Callable = mini_mtil
+
+
+def rates(method):
+    """The learning rates that the search tries: four for every method that is trained, none for the others."""
+    return getattr(METHODS[method], "rates", ())
+
+
+def tuning():
+    """The same budget for every method: four learning rates, one order, one seed. All else is the method's default."""
+    tried = {f"{method} {rate:g}": (method, {"learning_rate": rate}) for method in METHODS for rate in rates(method)}
+    return Study(tried, orders=(1,), seeds=(0,), file="tuning.csv", judges={}, split="val")
 
 
 def tuned(method):
-    """The settings of a method that the recorded search found best: highest mean of its matrix on validation images."""
-    search = pd.read_csv(RESULTS / TUNING.file)
-    names = [name for name, (tried, _) in TUNING.contestants.items() if tried == method]
+    """The settings of a method that the recorded search found best: highest mean of its matrix on validation images.
+
+    Raises ValueError where the search has not tried it, or not all rates.
+    """
+    if not rates(method):
+        return {}
+    file = RESULTS / tuning().file
+    search = pd.read_csv(file) if file.exists() else pd.DataFrame({"method": [], "accuracy": []})
+    names = [f"{method} {rate:g}" for rate in rates(method)]
+    missing = sorted(set(names) - set(search.method))
+    if missing:
+        raise ValueError(f"{file} has no results of {missing}: run `python -m mini_lib.compare tuning` first.")
     best = search[search.method.isin(names)].groupby("method").accuracy.mean().idxmax()
-    return TUNING.contestants[best][1]
+    return tuning().contestants[best][1]
 
-
-# The same budget for every method: four learning rates, one order, one seed. Everything else is the method's default.
-TUNING = Study(
-    {
-        f"{method} {rate:g}": (method, {"learning_rate": rate})
-        for methods, rates in ((FINE_TUNED, (1e-5, 3e-5, 1e-4, 3e-4)), (ADAPTED, (3e-3, 6e-3, 1e-2, 2e-2)))
-        for method in methods
-        for rate in rates
-    },
-    orders=(1,), seeds=(0,), file="tuning.csv", judges={}, split="val",
-)  # fmt: skip
 
 # What the course made otherwise than the official code, or could: one thing changed at a time.
 PATCHES = {"features": "patches", "iterations": 100}  # as the paper's selector, on the frozen CLIP's patches
@@ -74,11 +87,12 @@ CHOICES = Study(
 
 def rivals():
     """Every method, with what the search chose for it; fine-tuning also at the rate that is best for the task at hand."""
-    searched = {method: (method, tuned(method)) for method in (*ADAPTED, *FINE_TUNED)}
-    searched["fine-tuning, tuned"] = searched.pop("fine-tuning")
+    searched = {method: (method, tuned(method)) for method in METHODS}
+    searched["fine-tuning, tuned"] = searched["fine-tuning"]
+    searched["fine-tuning"] = ("fine-tuning", {"learning_rate": 3e-4})
     others = {", DDAS decides for a batch": {"granularity": "batch"}, ", without DDAS": {"selector": "none"}}
     return Study(
-        {"zero-shot": ("zero-shot", {}), "fine-tuning": ("fine-tuning", {"learning_rate": 3e-4}), **searched},
+        searched,
         orders=(1, 2), seeds=(0, 1, 2), file="mini_mtil.csv",
         judges={"moe-adapters": {TASK_KNOWN: {"selector": "known"}} | others},
     )  # fmt: skip
@@ -99,4 +113,14 @@ ABLATIONS = Study(
     orders=(1,), seeds=(0, 1, 2), file="ablations.csv", judges={},
 )  # fmt: skip
 
-STUDIES = {"methods": rivals, "choices": lambda: CHOICES, "ablations": lambda: ABLATIONS, "tuning": lambda: TUNING}
+# Does it get worse as tasks are added? Two experts a task, as in the paper.
+LENGTH = Study(
+    {"zero-shot": ("zero-shot", {}), "moe-adapters": ("moe-adapters", {"num_experts": 24})},
+    orders=(1,), seeds=(0, 1, 2), file="twelve_tasks.csv",
+    judges={"moe-adapters": {TASK_KNOWN: {"selector": "known"}}}, benchmark=twelve_tasks,
+)  # fmt: skip
+
+STUDIES = {
+    "tuning": tuning, "methods": rivals, "choices": lambda: CHOICES, "ablations": lambda: ABLATIONS,
+    "length": lambda: LENGTH,
+}  # fmt: skip

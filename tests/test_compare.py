@@ -9,7 +9,8 @@ from conftest import ROOT
 from mini_lib import compare as module
 from mini_lib import studies
 from mini_lib.compare import COLUMNS, compare, load_results, main, matrices
-from mini_lib.studies import ABLATIONS, ADAPTED, CHOICES, FINE_TUNED, TUNING, Study, rivals, tuned
+from mini_lib.methods import METHODS, Method
+from mini_lib.studies import ABLATIONS, CHOICES, LENGTH, Study, rivals, tuned, tuning
 
 CHEAP = Study({"zero-shot": ("zero-shot", {}), "odd": ("zero-shot", {"odd": 1})}, (1, 2), (0,), "x.csv", judges={})
 
@@ -63,15 +64,35 @@ def test_the_command_refuses_in_one_sentence(monkeypatch, capsys):
 
 
 def test_every_method_has_the_same_budget_and_gets_its_best(tmp_path, monkeypatch):
-    budget = pd.Series([method for method, _ in TUNING.contestants.values()]).value_counts()
-    assert set(budget.index) == {*FINE_TUNED, *ADAPTED} and (budget == 4).all() and TUNING.split == "val"
+    tried = tuning()
+    budget = pd.Series([method for method, _ in tried.contestants.values()]).value_counts()
+    assert set(budget.index) == {*METHODS} - {"zero-shot"} and (budget == 4).all() and tried.split == "val"
     monkeypatch.setattr(studies, "RESULTS", tmp_path)
-    scores = {name: 50 + i % 4 for i, name in enumerate(TUNING.contestants)}  # the last of four is best
+    with pytest.raises(ValueError, match="has no results of .*'zscl 1e-05'.*run `python -m mini_lib.compare tuning`"):
+        tuned("zscl")
+    scores = {name: 50 + i % 4 for i, name in enumerate(tried.contestants)}  # the last of four is best
     pd.concat([lines(method=n, accuracy=a) for n, a in scores.items()]).to_csv(tmp_path / "tuning.csv", index=False)
     assert tuned("zscl") == {"learning_rate": 3e-4} and tuned("moe-adapters") == {"learning_rate": 2e-2}
+    assert tuned("zero-shot") == {}
+
+
+def test_a_new_method_takes_part_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "RESULTS", tmp_path)
+    table = pd.concat([lines(method=n, accuracy=50 - i % 4) for i, n in enumerate(tuning().contestants)])
+    table.to_csv(tmp_path / "tuning.csv", index=False)
+    monkeypatch.setattr(studies, "METHODS", METHODS | {"new": Method})
     contestants = rivals().contestants
-    assert contestants["fine-tuning, tuned"] == ("fine-tuning", {"learning_rate": 3e-4})
-    assert {method for method, _ in contestants.values()} == {"zero-shot", *FINE_TUNED, *ADAPTED}
+    assert {method for method, _ in contestants.values()} == {*METHODS, "new"}
+    assert contestants["fine-tuning, tuned"] == ("fine-tuning", {"learning_rate": 1e-5})
+    assert contestants["fine-tuning"] == ("fine-tuning", {"learning_rate": 3e-4})
+
+
+def test_twelve_tasks_are_read_from_the_table_in_their_order():
+    tasks = [task.name for task in LENGTH.benchmark(0, 1).tasks]
+    assert len(set(tasks)) == 12
+    table = pd.concat([lines(after=a, task=t, accuracy=float(a == t)) for a in tasks for t in reversed(tasks)])
+    matrix = matrices(table)["zero-shot", 1, 0]
+    assert list(matrix.tasks) == tasks and (matrix.values == 1.0 * (matrix.values > 0)).all() and matrix.values.trace() == 12
 
 
 def test_ablations_change_one_part_of_what_choices_start_from():

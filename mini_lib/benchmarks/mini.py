@@ -21,13 +21,13 @@ ORDERS = {
 }
 
 
-def _clouds(rng, cells, strength):
+def clouds(rng, cells, strength):
     """Smooth noise (32, 32): random values on a coarse grid, interpolated."""
     grid = Image.fromarray(rng.normal(0, strength, (cells, cells)).astype(np.float32))
     return np.asarray(grid.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
-def _blur(mask, times):
+def blur(mask, times):
     """A binomial blur, `times` passes of (1, 2, 1) / 4 along both axes."""
     for _ in range(times):
         padded = np.pad(mask, 1, mode="edge")
@@ -37,7 +37,7 @@ def _blur(mask, times):
     return mask
 
 
-def _mix(mask, ink, paper):
+def mix(mask, ink, paper):
     """Ink where the mask is 1, paper where it is 0; both colours (3,) or images (32, 32, 3)."""
     return mask[..., None] * ink + (1 - mask[..., None]) * paper
 
@@ -46,9 +46,9 @@ def _chalk(letter, rng):
     """A letter in chalk on a blackboard that was wiped badly."""
     mask = glyph_mask(letter, rng, scale=(0.55, 0.85), turn=0.4)
     mask = mask * (rng.random((SIZE, SIZE)) < 0.8)
-    board = np.array([0.10, 0.22, 0.17]) + _clouds(rng, 5, 0.07)[..., None]
+    board = np.array([0.10, 0.22, 0.17]) + clouds(rng, 5, 0.07)[..., None]
     chalk = np.array([0.88, 0.88, 0.80]) + rng.normal(0, 0.12, (SIZE, SIZE, 1))
-    return _mix(_blur(mask, 1), chalk, board)
+    return mix(blur(mask, 1), chalk, board)
 
 
 def _fabric(pattern, rng):
@@ -58,7 +58,7 @@ def _fabric(pattern, rng):
     thread = np.where((rows + columns) % 2 == 0, 0.12, -0.12)
     yarn = rng.uniform(0.25, 0.75, 3)
     other = np.clip(yarn + rng.choice([-1, 1]) * rng.uniform(0.18, 0.3), 0, 1)
-    return _mix(mask, yarn, other) + (thread + _clouds(rng, 4, 0.1))[..., None]
+    return mix(mask, yarn, other) + (thread + clouds(rng, 4, 0.1))[..., None]
 
 
 def _sketch(shape, rng):
@@ -70,9 +70,9 @@ def _sketch(shape, rng):
     rng.bit_generator.state = after
     lines = np.zeros((SIZE, SIZE), np.float32)
     lines[rng.integers(5) :: 5] = 0.55
-    paper = _mix(lines, np.array([0.55, 0.70, 0.92]), np.array([0.97, 0.96, 0.90]))
+    paper = mix(lines, np.array([0.55, 0.70, 0.92]), np.array([0.97, 0.96, 0.90]))
     pencil = 0.35 + rng.normal(0, 0.08, (SIZE, SIZE, 1))
-    return _mix(np.maximum(first, second), pencil, paper) + rng.normal(0, 0.02, (SIZE, SIZE, 3))
+    return mix(np.maximum(first, second), pencil, paper) + rng.normal(0, 0.02, (SIZE, SIZE, 3))
 
 
 def _gems(colour, rng):
@@ -84,8 +84,8 @@ def _gems(colour, rng):
     light = np.where(table, 1.05, rng.uniform(0.35, 1.25, 8)[facet])
     glint = np.exp(-((x + 3) ** 2 + (y + 4) ** 2) / 5) * 0.8
     stone = np.array(COLOURS[colour]) * light[..., None] + glint[..., None]
-    velvet = np.array([0.16, 0.05, 0.22]) + _clouds(rng, 8, 0.03)[..., None]
-    return _mix(mask, stone, velvet) * rng.uniform(0.65, 1.15, 3)
+    velvet = np.array([0.16, 0.05, 0.22]) + clouds(rng, 8, 0.03)[..., None]
+    return mix(mask, stone, velvet) * rng.uniform(0.65, 1.15, 3)
 
 
 def _plates(number, rng):
@@ -95,23 +95,23 @@ def _plates(number, rng):
     light = np.roll(mask, (-1, -1), (0, 1)) - np.roll(mask, (1, 1), (0, 1))
     plate = enamel + 0.14 * mask[..., None] + 0.38 * light[..., None]
     plate = plate + np.linspace(0.1, -0.1, SIZE)[:, None, None]
-    wall = np.array([0.62, 0.50, 0.40]) + rng.normal(0, 0.12, (SIZE, SIZE, 1)) + _clouds(rng, 8, 0.08)[..., None]
+    wall = np.array([0.62, 0.50, 0.40]) + rng.normal(0, 0.12, (SIZE, SIZE, 1)) + clouds(rng, 8, 0.08)[..., None]
     inside = np.zeros((SIZE, SIZE), np.float32)
     top, left, bottom, right = rng.integers(1, 5, 4)
     inside[top : SIZE - bottom, left : SIZE - right] = 1
     edge = inside - np.pad(inside, 1)[2:, 2:] * np.pad(inside, 1)[:-2, :-2] * inside
-    return _mix(edge, np.array([0.85, 0.83, 0.75]), _mix(inside, plate, wall))
+    return mix(edge, np.array([0.85, 0.83, 0.75]), mix(inside, plate, wall))
 
 
 def _neon(shape, rng):
     """A shape as a glowing tube at night, mirrored in the wet street below."""
     tube = shape_mask(shape, rng, scale=(0.6, 0.85), turn=0.4, outline=3)
-    glow = _blur(tube, 4) * 1.5
+    glow = blur(tube, 4) * 1.5
     colour = rng.uniform(0.1, 1, 3)
     colour = colour / colour.max()
     lamp = tube[..., None] * (0.6 + 0.4 * colour) + glow[..., None] * colour
-    mirror = _blur(lamp[::-1].mean(-1), 2)[..., None] * colour * np.linspace(0, 0.6, SIZE)[:, None, None]
-    night = np.array([0.03, 0.02, 0.08]) + np.abs(_clouds(rng, 16, 0.05))[..., None]
+    mirror = blur(lamp[::-1].mean(-1), 2)[..., None] * colour * np.linspace(0, 0.6, SIZE)[:, None, None]
+    night = np.array([0.03, 0.02, 0.08]) + np.abs(clouds(rng, 16, 0.05))[..., None]
     return night + lamp + mirror
 
 
@@ -132,7 +132,7 @@ def _handwritten(seed, count_train, count_test):
         for index in indices:
             scan = Image.fromarray((scans[index].reshape(8, 8) * 15.9).astype(np.uint8))
             enlarged = np.asarray(scan.resize((28, 28), Image.Resampling.BICUBIC), dtype=np.float32) / 255
-            page = _mix(np.pad(enlarged, 2), np.array([0.10, 0.12, 0.35]), np.array([0.80, 0.72, 0.55]))
+            page = mix(np.pad(enlarged, 2), np.array([0.10, 0.12, 0.35]), np.array([0.80, 0.72, 0.55]))
             yield (page * 255).astype(np.uint8)
 
     return [
@@ -156,17 +156,31 @@ TASKS = {  # name -> (style, what is drawn, class names, templates)
 }  # fmt: skip
 
 
-def draw_task(name, seed, train_per_class=100, test_per_class=50):
-    """Draw one task: ((images, labels) of train, (images, labels) of test), images uint8 (N, 32, 32, 3)."""
-    style, things, _, _ = TASKS[name]
+def draw_task(name, seed, train_per_class=100, test_per_class=50, looks=TASKS, first=0):
+    """Draw one task of `looks`: ((images, labels) of train, (images, labels) of test), images uint8 (N, 32, 32, 3).
+
+    first: number of the first of these tasks; it is part of the seed, so that no two tasks are drawn alike.
+    """
+    style, things, _, _ = looks[name]
     if style is None:
         return _handwritten(seed, train_per_class, test_per_class)
     parts = []
     for part, count in enumerate((train_per_class, test_per_class)):
-        rng = np.random.default_rng([seed, part, sorted(TASKS).index(name)])
+        rng = np.random.default_rng([seed, part, first + sorted(looks).index(name)])
         images = np.stack([style(thing, rng) for thing in things for _ in range(count)])
         parts.append(((np.clip(images, 0, 1) * 255).astype(np.uint8), np.repeat(np.arange(len(things)), count)))
     return parts
+
+
+def as_task(name, classnames, templates, drawn, shots=None, seed=0):
+    """A Task of what `draw_task` drew: a fifth of the training images of each class kept apart, or a few `shots` taken."""
+    train, test = (TensorDataset(to_tensor(x), torch.from_numpy(y).long()) for x, y in drawn)
+    per_class = len(train) // len(classnames)
+    held_out = torch.arange(len(train)) % per_class < per_class // 5
+    train, val = TensorDataset(*train[~held_out]), TensorDataset(*train[held_out])
+    if shots:
+        train, val = _few(train, shots, [seed, 0]), _few(val, min(shots, 4), [seed, 1])
+    return Task(name, list(classnames), templates, train, test, val)
 
 
 def _few(dataset, count, seed):
@@ -194,15 +208,10 @@ def mini_mtil(seed=0, order=1, train_per_class=100, test_per_class=50, shots=Non
     kept = train_per_class - train_per_class // 5
     if shots is not None and shots not in range(1, kept + 1):
         raise ValueError(f"shots={shots!r} cannot be had: take 1 to {kept} training images a class, or None for all.")
-    tasks = []
-    for name in ORDERS[order]:
-        train, test = draw_task(name, seed, train_per_class, test_per_class)
-        train, test = (TensorDataset(to_tensor(x), torch.from_numpy(y).long()) for x, y in (train, test))
-        held_out = torch.arange(len(train)) % train_per_class < train_per_class // 5
-        train, val = TensorDataset(*train[~held_out]), TensorDataset(*train[held_out])
-        if shots:
-            train, val = _few(train, shots, [seed, 0]), _few(val, min(shots, 4), [seed, 1])
-        tasks.append(Task(name, list(TASKS[name][2]), TASKS[name][3], train, test, val))
+    tasks = [
+        as_task(name, *TASKS[name][2:], draw_task(name, seed, train_per_class, test_per_class), shots, seed)
+        for name in ORDERS[order]
+    ]
     images, captions = draw_pairs(1500, seed=[seed, 99])
     settings = {
         "seed": seed, "order": order, "train_per_class": train_per_class, "test_per_class": test_per_class,

@@ -152,6 +152,8 @@ class TrainedMethod(Method):
     training step; evaluation is always in float32. checkpointing and accumulation save memory: see `MoEClip`, `train`.
     """
 
+    rates = (1e-5, 3e-5, 1e-4, 3e-4)  # learning rates that the search of notebook 08 tries
+
     def __init__(
         self, clip, tokenizer, own, learning_rate, iterations=150, batch_size=64, label_smoothing=0.2, warmup=None,
         precision="float32", checkpointing=False, accumulation=1, seed=0,

@@ -22,6 +22,7 @@ class MoEAdapters(TrainedMethod):
     """
 
     name = "moe-adapters"
+    rates = (3e-3, 6e-3, 1e-2, 2e-2)
 
     def __init__(
         self, clip, tokenizer, reference=None, num_experts=14, top_k=2, bottleneck=64, text_router_token="sot",
