@@ -6,8 +6,10 @@ import torch
 from PIL import Image
 
 from mini_lib import folders, load_clip, mini_mtil
+from mini_lib.benchmarks import twelve_tasks
 from mini_lib.benchmarks.base import hold_out
 from mini_lib.benchmarks.mini import ORDERS, TASKS
+from mini_lib.benchmarks.twelve import MORE
 
 
 def test_mini_mtil_has_what_it_promises():
@@ -70,6 +72,18 @@ def test_mini_mtil_refuses_shots_that_cannot_be_had(shots):
 def test_mini_mtil_refuses(arguments, words):
     with pytest.raises(ValueError, match=words):
         mini_mtil(**arguments)
+
+
+def test_twelve_tasks_are_minimtil_and_five_more():
+    benchmark, mini = twelve_tasks(seed=1, order=2), mini_mtil(seed=1, order=2)
+    assert [task.name for task in benchmark.tasks] == [*ORDERS[2], *MORE] and len(MORE) == 5
+    for task, of_mini in zip(benchmark.tasks, mini.tasks):
+        assert torch.equal(task.train.tensors[0], of_mini.train.tensors[0])
+    for task in benchmark.tasks[7:]:
+        assert len(task.classnames) == 10 and [len(p) for p in (task.train, task.val, task.test)] == [800, 200, 500]
+        assert torch.bincount(task.val[:][1]).tolist() == [20] * 10
+    again, other = twelve_tasks(seed=1).tasks[-1].test[:][0], twelve_tasks(seed=0).tasks[-1].test[:][0]
+    assert torch.equal(again, benchmark.tasks[-1].test[:][0]) and not torch.equal(again, other)
 
 
 def test_hold_out_takes_of_every_class():

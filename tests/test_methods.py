@@ -213,6 +213,29 @@ def test_joint_training_takes_the_iterations_of_all_tasks(clip, tokenizer, small
     assert taken == [12]
 
 
+def test_analytic_learning_ends_at_the_solution_for_all_images_at_once(clip, tokenizer, small):
+    method = make_method("analytic", clip, tokenizer, hidden=20, ridge=0.5, share=1.0)
+    for task in small.tasks:
+        method.learn(task)
+    h = torch.cat([method.features(task.train[:][0]) for task in small.tasks])
+    targets = F.one_hot(torch.cat([task.train[:][1] + 10 * i for i, task in enumerate(small.tasks)])).double()
+    at_once = torch.linalg.solve(h.T @ h + 0.5 * torch.eye(20), h.T @ targets)
+    assert torch.allclose(method.weights, at_once, rtol=0, atol=1e-9) and method.trained_parameters == 20 * 30
+    images = small.tasks[1].test[:][0]
+    assert torch.allclose(method.scores(images, small.tasks[1]).double(), method.features(images) @ at_once[:, 10:20])
+
+
+def test_analytic_learning_leaves_unlearned_tasks_to_clip(clip, tokenizer, small):
+    zero_shot, images = make_method("zero-shot", clip, tokenizer), small.tasks[2].test[:][0]
+    by_clip = zero_shot.scores(images, small.tasks[2]).softmax(dim=1)
+    method = make_method("analytic", clip, tokenizer, hidden=20)
+    method.learn(small.tasks[0])
+    assert torch.allclose(method.scores(images, small.tasks[2]), by_clip, atol=1e-6)
+    method.learn(small.tasks[2])
+    mixed = 0.8 * (method.features(images) @ method.weights[:, 10:]).float() + 0.2 * by_clip
+    assert torch.allclose(method.scores(images, small.tasks[2]), mixed, atol=1e-6)
+
+
 def test_moe_adapters_with_one_task_are_experts_trained_on_it(clip, tokenizer, small):
     """The method's first task, spelt out: one router, the training loop, the two most used experts frozen."""
     from mini_lib import MoEClip

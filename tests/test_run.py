@@ -24,6 +24,7 @@ QUICK = {
     "zscl": {"iterations": 3, "batch_size": 8, "average_every": 2},
     "model-per-task": {"iterations": 3, "batch_size": 8},
     "joint": {"iterations": 3, "batch_size": 8},
+    "analytic": {"hidden": 20},
 }  # fmt: skip
 
 

@@ -4,7 +4,19 @@ import numpy as np
 
 from .base import Benchmark
 from .drawing import LETTERS, NUMBERS, PATTERNS, SIZE, glyph_mask, pattern_mask, shape_mask
-from .mini import GLOWING, NUMBER_TEMPLATES, SHAPE_TEMPLATES, TASKS, article, as_task, blur, clouds, draw_task, mini_mtil, mix
+from .mini import (
+    GLOWING,
+    NUMBER_TEMPLATES,
+    SHAPE_TEMPLATES,
+    TASKS,
+    article,
+    as_task,
+    blur,
+    clouds,
+    draw_task,
+    mini_mtil,
+    mix,
+)
 
 DRAFTED = ("moon", "arrow", "house", "tree", "fish", "cup", "key", "flower", "ring", "lightning")
 
