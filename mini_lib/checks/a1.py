@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from ..metrics import AccuracyMatrix
-from .base import same
+from .base import not_one_of, same
 from .graded import graded
 
 
@@ -89,13 +89,6 @@ def check_joint_predictions(function):
         )
         same(task, right_task, "the tasks (that of the nearest class vector)")
         same(label, right_label, "the classes, counted within their task,")
-
-
-def not_one_of(found, right, faults):
-    """Assert that `found` is none of the wrong results that differ from the right one. faults: text -> result"""
-    for fault, wrong in faults.items():
-        hit = np.shape(found) == np.shape(wrong) and np.allclose(found, wrong, atol=1e-6, equal_nan=True)
-        assert not hit or np.allclose(wrong, right, atol=1e-6, equal_nan=True), fault
 
 
 @graded

@@ -2,6 +2,7 @@
 
 from functools import wraps
 
+import numpy as np
 import torch
 
 
@@ -44,6 +45,13 @@ def same(found, expected, what, tolerance=1e-5):
     assert found.shape == expected.shape, f"{what} has the shape {tuple(found.shape)}, not {tuple(expected.shape)}."
     near = torch.allclose(found.double(), expected.double(), atol=tolerance, rtol=tolerance)
     assert near, f"{what} should be {_short(expected)}, but is {_short(found)}."
+
+
+def not_one_of(found, right, faults):
+    """Assert that `found` is none of the wrong results that differ from the right one. faults: text -> result"""
+    for fault, wrong in faults.items():
+        hit = np.shape(found) == np.shape(wrong) and np.allclose(found, wrong, atol=1e-6, equal_nan=True)
+        assert not hit or np.allclose(wrong, right, atol=1e-6, equal_nan=True), fault
 
 
 def _short(tensor):
