@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 run: $(VENV)/installed
 	$(BIN)/python -m mini_lib.execute notebooks/07_the_full_pipeline.ipynb notebooks/params/mini.yaml
 
+# A process for each core, a file at a time: more threads in each would only be in each other's way.
 test: $(VENV)/course
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 compare: $(VENV)/installed
 	$(BIN)/python -m mini_lib.compare tuning
