@@ -10,6 +10,7 @@ from mini_lib import compare as module
 from mini_lib import studies
 from mini_lib.compare import COLUMNS, compare, load_results, main, matrices
 from mini_lib.methods import METHODS, Method
+from mini_lib.methods.base import TrainedMethod
 from mini_lib.studies import ABLATIONS, CHOICES, LENGTH, Study, rivals, tuned, tuning
 
 CHEAP = Study({"zero-shot": ("zero-shot", {}), "odd": ("zero-shot", {"odd": 1})}, (1, 2), (0,), "x.csv", judges={})
@@ -66,14 +67,15 @@ def test_the_command_refuses_in_one_sentence(monkeypatch, capsys):
 def test_every_method_has_the_same_budget_and_gets_its_best(tmp_path, monkeypatch):
     tried = tuning()
     budget = pd.Series([method for method, _ in tried.contestants.values()]).value_counts()
-    assert set(budget.index) == {*METHODS} - {"zero-shot"} and (budget == 4).all() and tried.split == "val"
+    trained = {name for name, method in METHODS.items() if issubclass(method, TrainedMethod)}
+    assert set(budget.index) == trained and (budget == 4).all() and tried.split == "val"
     monkeypatch.setattr(studies, "RESULTS", tmp_path)
     with pytest.raises(ValueError, match="has no results of .*'zscl 1e-05'.*run `python -m mini_lib.compare tuning`"):
         tuned("zscl")
     scores = {name: 50 + i % 4 for i, name in enumerate(tried.contestants)}  # the last of four is best
     pd.concat([lines(method=n, accuracy=a) for n, a in scores.items()]).to_csv(tmp_path / "tuning.csv", index=False)
     assert tuned("zscl") == {"learning_rate": 3e-4} and tuned("moe-adapters") == {"learning_rate": 2e-2}
-    assert tuned("zero-shot") == {}
+    assert tuned("zero-shot") == tuned("analytic") == {}
 
 
 def test_a_new_method_takes_part_by_itself(tmp_path, monkeypatch):
