@@ -4,6 +4,7 @@ Every function returns a matplotlib figure; `show` displays it. Used in all note
 """
 
 import io
+from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,6 +63,41 @@ def matrix_heatmaps(matrices, unit="accuracy (%)"):
     return figure
 
 
+def matrix_so_far(matrix, learned, zero_shot):
+    """The accuracy matrix after its first `learned` tasks, zero-shot on top; beside it, that moment task by task.
+
+    zero_shot (T,) in percent. On the right a bar is the accuracy now. Its mark is what the task once had: right after
+    it was learned, or, if that is still to come, zero-shot.
+    """
+    size = len(matrix.tasks)
+    rows = np.vstack([zero_shot, matrix.values])  # (1 + T, T)
+    rows[learned + 1 :] = np.nan
+    once = np.where(np.arange(size) < learned, matrix.values.diagonal(), zero_shot)
+    colours = ["C0"] * (learned - 1) + ["C1"] * (learned > 0) + ["C2"] * (size - learned)
+    shape = (1.05 * size + 2.4, 0.42 * size + 1.4)
+    figure, (left, right) = plt.subplots(1, 2, figsize=shape, width_ratios=[1.5, 1])
+    sns.heatmap(
+        rows, ax=left, vmin=0, vmax=100, cmap="cividis", annot=True, fmt=".0f", cbar=False, annot_kws={"fontsize": 9},
+        xticklabels=matrix.tasks, yticklabels=["zero-shot", *matrix.tasks],
+    )  # fmt: skip
+    left.axhline(1, color="white", linewidth=6)  # what is above this line is not part of the matrix
+    for i in range(learned):
+        left.add_patch(plt.Rectangle((i, i + 1), 1, 1, fill=False, edgecolor="white", linewidth=3))
+    left.set(xlabel="tested on", ylabel="after learning")
+    left.tick_params(axis="y", rotation=0)
+    left.grid(False)
+    right.bar(range(size), rows[learned], color=colours)
+    mark = right.scatter(range(size), once, marker="_", s=330, color="black", linewidth=2.5, zorder=3)
+    right.set(ylim=(0, 102), ylabel="accuracy (%)", title=f"tasks learned: {learned}")
+    right.set_xticks(range(size), matrix.tasks)
+    for axis in (left, right):
+        axis.tick_params(axis="x", rotation=45)
+    bars = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in ("C0", "C1", "C2")]
+    names = ["old", "just learned", "unseen", "once"]
+    figure.legend([*bars, mark], names, loc="outside upper right", ncols=4, frameon=False)
+    return figure
+
+
 def accuracy_over_time(matrices, zero_shot=None):
     """One small panel a task: its accuracy after each task learned. zero_shot: accuracies before any training."""
     first = next(iter(matrices.values()))
@@ -94,6 +130,26 @@ def expert_usage(counts, frozen, title):
     return figure
 
 
+def who_answers(image, prompt, image_gates, text_gates):
+    """The gates (blocks, E) of one image (3, H, W), and below of one prompt: a row a block, a column an expert."""
+    heights = [len(image_gates), len(text_gates)]
+    shape = (0.46 * image_gates.shape[1] + 2.8, 0.38 * sum(heights) + 1.5)
+    figure, axes = plt.subplots(2, 2, figsize=shape, width_ratios=[1, 3.6], height_ratios=heights)
+    for (asked, answers), gates, tower in zip(axes, (image_gates, text_gates), ("image", "text")):
+        asked.axis("off")
+        shown = np.where(gates > 0, np.char.mod("%.2f", gates), "")  # experts that do not answer stay blank
+        sns.heatmap(
+            gates, ax=answers, vmin=0, vmax=1, cmap="cividis", annot=shown, fmt="", cbar=False,
+            annot_kws={"fontsize": 9},
+        )  # fmt: skip
+        answers.set(ylabel=f"{tower} block")
+        answers.tick_params(axis="y", rotation=0)
+    axes[0, 0].imshow(((image.permute(1, 2, 0) + 1) / 2).clamp(0, 1), interpolation="nearest")
+    axes[1, 0].text(0.5, 0.5, "\n".join(wrap(prompt, 16)), ha="center", va="center", fontsize=11)
+    axes[1, 1].set_xlabel("expert")
+    return figure
+
+
 def ddas_errors(errors, limits, tasks):
     """Relative errors of each task's images (columns) under each task's autoencoder (panels), with the limits.
 
@@ -107,6 +163,56 @@ def ddas_errors(errors, limits, tasks):
         axis.axvline(np.log10(limits[t]), color="black", linewidth=1)
         axis.set(title=tasks[t], xlabel="", ylabel="")
     figure.supxlabel("log10 of the error relative to the reference's; the line is the limit", fontsize=10)
+    return figure
+
+
+def threshold_at_work(errors, own, threshold, usual, images, most=8):
+    """What a threshold does: the ROC curve with its working point, and the images that flip, compared with `usual`.
+
+    errors (N,) under one autoencoder, accepted if at most the threshold; own (N,) bool, its own images, the others are
+    strangers; all NumPy arrays. images (N, 3, H, W). Drawn are the `most` that flip first, of each kind.
+    """
+    figure = plt.figure(figsize=(9.6, 3.2))
+    grid = figure.add_gridspec(2, 2, width_ratios=[1, 1.7])
+    roc, strips = figure.add_subplot(grid[:, 0]), [figure.add_subplot(grid[row, 1]) for row in (0, 1)]
+
+    def accepted(kind, values):
+        return 100 * np.searchsorted(np.sort(errors[kind]), values, side="right") / kind.sum()
+
+    roc.plot(accepted(~own, np.sort(errors)), accepted(own, np.sort(errors)), color="black", linewidth=1.5)
+    for value, colour, name in ((usual, "white", "usual"), (threshold, "black", "now")):
+        point = accepted(~own, value), accepted(own, value)
+        roc.scatter(*point, s=70, color=colour, edgecolor="black", zorder=3, label=f"{name}: {value:.3f}")
+    roc.set(xscale="symlog", xlim=(-0.1, 105), ylim=(0, 103), ylabel="own images accepted (%)")
+    roc.set_xlabel("strangers accepted (%), logarithmic", fontsize=10)
+    roc.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+    roc.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, title="threshold")
+    flipped = (errors <= threshold) != (errors <= usual)
+    for axis, kind, name in zip(strips, (own, ~own), ("own images", "strangers")):
+        places = np.flatnonzero(flipped & kind)
+        places = places[np.abs(errors[places] - usual).argsort()]
+        strip = np.ones((most, *images.shape[1:]))  # white
+        strip[: len(places)] = images[places[:most]]
+        strip = np.pad(strip, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=1)  # white between the images
+        axis.imshow((np.concatenate(strip, axis=2).transpose(1, 2, 0).clip(-1, 1) + 1) / 2)
+        axis.set_title(f"{name}: {len(places)} now {'accepted' if threshold > usual else 'refused'}", loc="left")
+        axis.axis("off")
+    return figure
+
+
+def named_image(image, found, most=10):
+    """An image (3, H, W) beside the names it was given. found: columns name, p and cosine, the likeliest first."""
+    found = found[:most]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7, 0.32 * len(found) + 1.3), width_ratios=[1, 2.4])
+    left.imshow(((image.permute(1, 2, 0) + 1) / 2).clamp(0, 1), interpolation="nearest")
+    left.axis("off")
+    right.barh(range(len(found)), 100 * found["p"], color="C0", height=0.65)
+    right.set_yticks(range(len(found)), [name if len(name) < 25 else name[:23] + "…" for name in found["name"]])
+    for i, cosine in enumerate(found["cosine"]):
+        right.text(104, i, f"{cosine:.2f}", va="center", fontsize=10)
+    right.set(xlim=(0, 122), xticks=[0, 50, 100], xlabel="probability (%); at the right the cosine")
+    right.invert_yaxis()
+    right.grid(axis="y", visible=False)  # no line through the cosines
     return figure
 
 
