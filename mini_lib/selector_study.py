@@ -35,20 +35,13 @@ def scores(errors, limits, rule):
     return torch.where(best == 0, torch.inf, smallest / limits), best - 1
 
 
-def judged(ddas, tasks, rule):
+def judged(errors, limits, rule):
     """One line a factor: percent of known images that get their own router, percent of unknown ones kept out, and the AUROC.
 
-    Limit and threshold let in the same share of held-out images of the learned tasks. The AUROC is the chance that a known
-    image looks more known than an unknown one, whichever task would take it.
+    errors: those of each task's test images, a list of (N, 1 + KNOWN). The AUROC is the chance that a known image looks more
+    known than an unknown one, whichever task would take it.
     """
-    def errors(dataset):
-        return torch.cat([ddas.errors(images) for images, _ in loader(dataset, 256)])
-
-    limits = ddas.limits
-    if rule == RULES[1]:
-        held_out = torch.cat([errors(task.val).min(dim=1).values for task in tasks[:KNOWN]])
-        limits = held_out.quantile(ddas.quantile)
-    unknown, taker = zip(*(scores(errors(task.test), limits, rule) for task in tasks))
+    unknown, taker = zip(*(scores(of_task, limits, rule) for of_task in errors))
     own = torch.cat([taker[t] == t for t in range(KNOWN)])
     known, others = torch.cat(unknown[:KNOWN]), torch.cat(unknown[KNOWN:])
     strange = torch.cat([known, others]).nan_to_num(posinf=1e9)
@@ -60,6 +53,10 @@ def judged(ddas, tasks, rule):
         }
         for factor in FACTORS
     ]  # fmt: skip
+
+
+def _errors(ddas, dataset):
+    return torch.cat([ddas.errors(images) for images, _ in loader(dataset, 256)])
 
 
 def study(seeds=(0, 1, 2), order=1, blocks=range(4), log=print):
@@ -75,9 +72,12 @@ def study(seeds=(0, 1, 2), order=1, blocks=range(4), log=print):
                 ddas.learn_reference(benchmark.reference)
                 for task in benchmark.tasks[:KNOWN]:
                     ddas.learn_task(task.train, task.val)
-                for rule in RULES:
+                errors = [_errors(ddas, task.test) for task in benchmark.tasks]
+                held_out = torch.cat([_errors(ddas, task.val).min(dim=1).values for task in benchmark.tasks[:KNOWN]])
+                threshold = held_out.quantile(ddas.quantile)  # lets in as many held-out images as the limits do
+                for rule, limits in zip(RULES, (ddas.limits, threshold)):
                     settings = {"seed": seed, "features": features, "block": block}
-                    lines += [settings | line for line in judged(ddas, benchmark.tasks, rule)]
+                    lines += [settings | line for line in judged(errors, limits, rule)]
                 log(f"seed {seed}, {features} after block {block}: AUROC {lines[-len(FACTORS) - 1]['auroc']:.4f}")
     return pd.DataFrame(lines).round(4)
 

@@ -52,14 +52,15 @@ def tuned(method):
     """
     if not rates(method):
         return {}
-    file = RESULTS / tuning().file
+    study = tuning()
+    file = RESULTS / study.file
     search = pd.read_csv(file) if file.exists() else pd.DataFrame({"method": [], "accuracy": []})
-    names = [f"{method} {rate:g}" for rate in rates(method)]
+    names = [name for name, (tried, _) in study.contestants.items() if tried == method]
     missing = sorted(set(names) - set(search.method))
     if missing:
         raise ValueError(f"{file} has no results of {missing}: run `python -m mini_lib.compare tuning` first.")
     best = search[search.method.isin(names)].groupby("method").accuracy.mean().idxmax()
-    return tuning().contestants[best][1]
+    return study.contestants[best][1]
 
 
 # What the course made otherwise than the official code, or could: one thing changed at a time.
