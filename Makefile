@@ -4,13 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test compare ablations lab check assignments grade clean
+.PHONY: run test compare ablations lab check book assignments grade clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m mini_lib.execute notebooks/07_the_full_pipeline.ipynb notebooks/params/mini.yaml
 
 # A process for each core, a file at a time: more threads in each would only be in each other's way.
-test: $(VENV)/course
+test: $(VENV)/course $(VENV)/book
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 compare: $(VENV)/installed
@@ -27,6 +27,10 @@ lab: $(VENV)/installed
 check: $(VENV)/installed
 	$(BIN)/python -m mini_lib.environment
 
+# All notebooks as a site that is read without a network: build/book/index.html.
+book: $(VENV)/course $(VENV)/book
+	$(BIN)/python -m mini_lib.book
+
 # The students' versions of the graded assignments; grade: points and feedback, SUBMISSIONS/<student>/<assignment>/*.ipynb.
 assignments: $(VENV)/course
 	$(BIN)/python -m mini_lib.grading make
@@ -37,6 +41,10 @@ grade: $(VENV)/course
 
 $(VENV)/course: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[course]'
+	touch $@
+
+$(VENV)/book: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[book]'
 	touch $@
 
 $(VENV)/installed: pyproject.toml

@@ -43,6 +43,18 @@ def load_parameters(notebook, file, changes=()):
     return parameters
 
 
+def run_with_papermill(notebook, executed, **options):
+    """papermill, without bars, in a kernel that finds this library also where it is not installed. -> the executed notebook"""
+    os.environ["TQDM_DISABLE"] = "1"  # the kernel prints a line a task instead of bars
+    path = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
+    return papermill.execute_notebook(
+        str(notebook), executed and str(executed), kernel_name="python3", progress_bar=False,
+        extra_arguments=["--log-level=CRITICAL"],  # after Ctrl-C the kernel would log a traceback; cell errors come anyway
+        **options,
+    )  # fmt: skip
+
+
 def execute(notebook, file, changes=()):
     """Run the notebook with these parameters; it, an HTML report and its results lie in the folder OUT."""
     parameters = load_parameters(notebook, file, changes)
@@ -56,12 +68,7 @@ def execute(notebook, file, changes=()):
     except OSError as error:
         raise OSError(f"the folder OUT, {out}, cannot be made ({error}): say OUT=another/folder.") from error
     executed = out / Path(notebook).name
-    os.environ["TQDM_DISABLE"] = "1"  # the kernel prints a line a task instead of bars
-    papermill.execute_notebook(
-        str(notebook), str(executed), parameters=parameters, cwd=str(ROOT / "notebooks"), kernel_name="python3",
-        progress_bar=False, stdout_file=sys.stdout,
-        extra_arguments=["--log-level=CRITICAL"],  # after Ctrl-C the kernel would log a traceback; cell errors come anyway
-    )  # fmt: skip
+    run_with_papermill(notebook, executed, parameters=parameters, cwd=str(ROOT / "notebooks"), stdout_file=sys.stdout)
     contents = nbformat.read(executed, as_version=4)
     contents.metadata.pop("widgets", None)
     nbformat.write(contents, executed)

@@ -2,7 +2,8 @@
 
 A thin command over nbgrader (pip install -e '.[course]'). `make` writes the students' versions, without solutions and
 hidden tests. `grade` takes FOLDER/<student>/<assignment>/<notebook>.ipynb, lets nbgrader run and grade each submission,
-and writes a table of points and feedback as HTML. All of it lies in build/assignments/, an nbgrader course folder.
+and writes a table of points and feedback as HTML. What a person grades alone (A5) is not run again, and keeps the outputs
+that were handed in. All of it lies in build/assignments/, an nbgrader course folder.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from .execute import ROOT
 OUT = ROOT / "build" / "assignments"
 CELL_SECONDS, SUBMISSION_SECONDS = 60, 300  # a cell is stopped after the first, a whole submission after the second
 COLUMNS = ("student", "assignment", "points", "of", "auto", "auto_of", "written", "written_of", "to_read", "remark")
+AS_HANDED_IN = ("--Execute.enabled=False", "--ClearOutput.enabled=False")
 CONFIG = """c = get_config()
 c.CourseDirectory.course_id = "mini_lib"
 c.Execute.timeout = {}
@@ -31,6 +33,12 @@ c.Execute.timeout = {}
 def sources():
     """Name of each assignment -> its source notebook."""
     return {path.stem.split("_")[0]: path for path in sorted((ROOT / "notebooks/assignments").glob("*.ipynb"))}
+
+
+def by_hand(name):
+    """Whether a person gives all points of an assignment; its notebooks are not run again when they are graded."""
+    marks = [c.metadata.get("nbgrader", {}) for c in nbformat.read(sources()[name], 4).cells if c.cell_type == "code"]
+    return not any(mark.get("grade") for mark in marks)
 
 
 def nbgrader(*arguments, out, seconds=SUBMISSION_SECONDS):
@@ -61,7 +69,7 @@ def make(out=OUT, cell_seconds=CELL_SECONDS):
 def grade_ids(notebook):
     """The names of the cells that nbgrader grades or takes as answers."""
     marks = [cell.metadata.get("nbgrader", {}) for cell in notebook.cells]
-    return [mark["grade_id"] for mark in marks if mark.get("grade") or mark.get("solution")]
+    return [mark["grade_id"] for mark in marks if mark.get("grade") or mark.get("solution") or mark.get("task")]
 
 
 def fault(student, assignment, path, out):
@@ -137,8 +145,9 @@ def grade(folder, out=OUT, cell_seconds=CELL_SECONDS, submission_seconds=SUBMISS
             target = out / "submitted" / student / assignment
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy(notebook, target)  # nothing but the notebook: no module of the student's shadows the library
+            options = ("--student", student, "--force", *(AS_HANDED_IN if by_hand(assignment) else ()))
             try:
-                nbgrader("autograde", assignment, "--student", student, "--force", out=out, seconds=submission_seconds)
+                nbgrader("autograde", assignment, *options, out=out, seconds=submission_seconds)
                 row |= points(student, assignment, out)
                 row["remark"] = remarks(student, out / "autograded" / student / assignment / notebook.name)
             except ValueError as error:

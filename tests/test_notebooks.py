@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import pairwise
 
 import nbformat
 import papermill
@@ -10,6 +11,8 @@ import torch
 from conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OWN_PLACE = re.escape(str(ROOT)) + r"|(?<![\w.])/(?:home|root|tmp|content|Users)/"  # on somebody's machine
+FORBIDDEN = rf"\.cuda\(|[!%]pip\b|import \*|TODO|time\.sleep|savefig|{OWN_PLACE}"
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda p: p.stem)
@@ -30,6 +33,8 @@ def test_saved_as_run_from_top_to_bottom(notebook):
     for cell in code(notebook):
         for output in cell.outputs:
             assert output.output_type != "error" and output.get("name") != "stderr", cell.source
+            texts = [text for kind, text in output.get("data", {}).items() if kind.startswith("text/")]
+            assert not re.search(OWN_PLACE, "\n".join([output.get("text", ""), *texts])), cell.source
     assert "widgets" not in notebook.metadata
     nbformat.validate(notebook)
 
@@ -39,13 +44,23 @@ def test_cells_are_short_and_files_small(notebook):
     for cell in code(notebook):
         assert len(cell.source.splitlines()) <= 40, cell.source
         assert max(map(len, cell.source.splitlines() or [""])) <= 120, cell.source
-        assert not re.search(r"\.cuda\(|pip install torch|import \*|TODO|time\.sleep", cell.source)
+        assert not re.search(FORBIDDEN, cell.source), cell.source
 
 
-def test_figures_have_alternative_text(notebook):
+def test_text_and_code_take_turns(notebook):
+    texts = len(notebook.cells) - len(code(notebook))
+    assert len(notebook.cells) <= 120 and 0.4 <= texts / len(notebook.cells) <= 0.65
+    for cells in pairwise(notebook.cells):
+        if all(cell.cell_type == "code" and len(cell.source.splitlines()) > 15 for cell in cells):
+            assert "parameters" in cells[0].metadata.get("tags", []), f"a sentence is missing before {cells[1].source}"
+
+
+def test_figures_are_png_and_have_alternative_text(notebook):
     for cell in code(notebook):
         for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
+            images = {kind for kind in output.get("data", {}) if kind.startswith("image/")}
+            assert images <= {"image/png"}, cell.source
+            if images:
                 assert len(output.metadata["image/png"]["alt"]) > 30, cell.source
 
 
@@ -122,6 +137,15 @@ def test_exercises_refuse_the_stub_and_accept_the_folded_solution(notebook, caps
             assert verdict in capsys.readouterr().out, answer
 
 
+def test_an_exercise_says_how_hard_it_is_and_folds_a_hint(notebook):
+    cells = notebook.cells
+    places = [i for i, cell in enumerate(cells) if "exercise" in cell.metadata.get("tags", [])]
+    for number, i in enumerate(places, 1):
+        task = cells[i - 1].source[cells[i - 1].source.rindex("### Exercise") :]
+        assert re.match(rf"### Exercise {number} · \S.*\n+\((easy|medium|hard), \d+ minutes\) \S", task), task
+        assert re.search(r"\n\n<details><summary>Hint</summary>\n\n\S.*\n\n</details>$", task, re.DOTALL), task
+
+
 def test_the_lessons_have_exercises_and_compare_their_numbers_with_the_text(notebook, request):
     if "07" in request.node.name:
         pytest.skip("the main job: its exercises are experiments, and other data have other numbers")
@@ -136,20 +160,26 @@ def test_the_lessons_have_exercises_and_compare_their_numbers_with_the_text(note
 
 def test_every_notebook_opens_alike(notebook):
     first, second = notebook.cells[:2]
-    assert re.match(r"# \d\d · ", first.source)
-    table = "| on 2 CPU cores | on a T4 | download | memory |"
-    for part in (table, "**You need**", "**Afterwards you can**", "**From the paper**"):
-        assert part in first.source
+    minutes, parts = r"[\d.]+ minutes?", ("**You need** ", "**Afterwards you can**\n", "**From the paper**")
+    assert re.match(r"# \d\d · \S.*\n\n\*\*[^*]+\?[ *]", first.source), "its title, and its question in bold"
+    table = r"\| on 2 CPU cores \| on a T4 \| download \| memory \|\n\|---\|---\|---\|---\|\n"
+    row = rf"\| {minutes} \| (not measured|{minutes}) \| [^|\n]+ \| below [\d.]+ GB \|\n\n"
+    assert re.search(table + row, first.source)
+    assert re.search(".*".join(re.escape(f"\n\n{part}") for part in parts), first.source, re.DOTALL)
+    goals = first.source.split(parts[1])[1].split("\n\n")[0]
+    assert 2 <= len(re.findall(r"^- ", goals, re.MULTILINE)) <= 4
     assert second.source == code(nbformat.read(NOTEBOOKS[0], 4))[0].source
     for title in ("### What is simpler here than in the paper", "### Next", "### References"):
         assert any(title in cell.source for cell in notebook.cells if cell.cell_type == "markdown"), title
 
 
-def test_links_between_notebooks_lead_somewhere(notebook):
+def test_links_lead_somewhere_and_pictures_are_here(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            for target in re.findall(r"\]\(([^)#]+\.ipynb)", cell.source):
-                assert (ROOT / "notebooks" / target).exists(), target
+            for picture, target in re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", cell.source):
+                here = (ROOT / "notebooks" / target.split("#")[0]).is_file()
+                assert here or (target.startswith("https://") and not picture), target
+            assert "<img" not in cell.source
 
 
 def test_the_readme_lists_every_notebook_with_its_minutes():

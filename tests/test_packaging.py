@@ -18,7 +18,7 @@ ALLOWED = {
 def test_environment_says_the_same_as_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = {*project["dependencies"], *extras["dev"], *extras["course"]}
+    wanted = {*project["dependencies"], *extras["dev"], *extras["course"], *extras["book"]}
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert {p for p in conda[-1]["pip"] if p != "-e ."} == wanted
     assert f"python{project['requires-python']}" in conda
