@@ -169,11 +169,15 @@ def compare(study, out, names=None, orders=None, seeds=None, table=None, keep=No
 def load_results(study, file):
     """The table of a study's earlier results, or None.
 
-    Raises ValueError where a contestant had other settings then.
+    Raises ValueError where it has other columns, or a contestant had other settings then.
     """
     if not file.exists():
         return None
     table = pd.read_csv(file)
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise ValueError(
+            f"{file} has no column {', '.join(missing)}: an older version made it. Move it away and run the study again."
+        )
     for name, (_, settings) in study.contestants.items():
         then, now = set(table[table.method == name].settings), json.dumps(settings, sort_keys=True)
         if then - {now}:
