@@ -141,6 +141,7 @@ class Counting:
     def __init__(self, width):
         self.expert, self.calls = Adapter(width, bottleneck=3, scale=1.0).eval(), []
         torch.nn.init.normal_(self.expert.up_proj.weight)
+        torch.nn.init.normal_(self.expert.down_proj.bias)  # else a gate could stand before the expert as well as behind it
 
     def __call__(self, tokens):
         self.calls.append(tokens.shape[:-1].numel())
@@ -170,6 +171,10 @@ def check_mixture_per_token(function):
         right = (every * gates[:, :, None]).sum(dim=-1)
         loud = (every * (gates > 0)[:, :, None]).sum(dim=-1)
         assert not torch.allclose(found, loud, atol=1e-5), "the gates are missing: each answer counts with its gate."
+        inside = sum((w > 0) * expert.expert(w * x) for expert, w in zip(experts, gates[..., None].unbind(dim=2)))
+        assert not torch.allclose(found, inside, atol=1e-5), (
+            "the gate stands before the expert: it multiplies the expert's answer, not what the expert reads."
+        )
         last = torch.zeros_like(x)
         for e in range(number):
             last = torch.where(gates[:, :, e, None] > 0, gates[:, :, e, None] * every[..., e], last)
@@ -198,3 +203,5 @@ def check_bottleneck_within(function):
         }
         where = f"for D = {width}, {experts} experts, {tasks} tasks and {budget} parameters"
         assert found == r, f"{where} the largest bottleneck is {r}, not {found}{hints.get(found, '')}."
+        exact = function(width, experts, tasks, budget - unit // 2)
+        assert exact == r, f"a bottleneck that uses up the budget to the last parameter fits, too: {r}, not {exact}."

@@ -278,3 +278,8 @@ def check_true_accepts_at(function):
             "the rate is in percent: 1 means one in a hundred.": best_share(own, others, 100 * rate),
         })  # fmt: skip
         same(found, right, f"for {n} own and {m} other images and the rate {rate} the share", 1e-3)
+    found = float(function(torch.tensor([0.1, 0.5, 0.55, 0.9]), torch.tensor([0.3, 0.6]), 50.0))
+    assert abs(found - 75) < 1e-3, (
+        "own errors 0.1, 0.5, 0.55 and 0.9, others 0.3 and 0.6, rate 50: the threshold 0.55 accepts one of the two others, "
+        f"which is AT MOST 50 percent, and 75 percent of the own, not {found:g}."
+    )

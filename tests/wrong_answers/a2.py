@@ -142,6 +142,16 @@ def mixture_per_token(x, gates, experts):
             added[gates[:, :, e] > 0] += expert(x[gates[:, :, e] > 0])
     return added
 """),
+    "gate before the expert": ("a2-q5", "visible", "not what the expert reads", """
+def mixture_per_token(x, gates, experts):
+    tokens, weights = x.flatten(0, 1), gates.flatten(0, 1)
+    added = torch.zeros_like(tokens)
+    for e, expert in enumerate(experts):
+        rows = weights[:, e].nonzero().squeeze(1)
+        if len(rows):
+            added = added.index_add(0, rows, expert(weights[rows, e, None] * tokens[rows]))
+    return added.view_as(x)
+"""),
     "last expert wins": ("a2-q5", "visible", "overwrites", """
 def mixture_per_token(x, gates, experts):
     added = torch.zeros_like(x)
@@ -188,7 +198,7 @@ def bottleneck_within(width, num_experts, num_tasks, budget):
 def bottleneck_within(width, num_experts, num_tasks, budget):
     return (budget - 2 * num_tasks * width * num_experts - num_experts * width) / (num_experts * (2 * width + 1))
 """),
-    "below the budget, not at it": ("a2-q6", "hidden", "to the last parameter", """
+    "below the budget, not at it": ("a2-q6", "visible", "to the last parameter", """
 def bottleneck_within(width, num_experts, num_tasks, budget):
     left = budget - 1 - 2 * num_tasks * width * num_experts - num_experts * width
     return max(0, left // (num_experts * (2 * width + 1)))

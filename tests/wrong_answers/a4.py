@@ -333,7 +333,11 @@ def true_accepts_at(own, others, rate):
 def true_accepts_at(own, others, rate):
     return 100 * (own <= own.quantile(rate / 100)).double().mean()
 """),
-    "less than the rate": ("a4-q6", "hidden", "AT MOST 25 percent", """
+    "a quantile of the others": ("a4-q6", "visible", "one of the two others", """
+def true_accepts_at(own, others, rate):
+    return 100 * (own <= others.quantile(rate / 100)).double().mean().item()
+"""),
+    "less than the rate": ("a4-q6", "visible", "AT MOST 50 percent", """
 def true_accepts_at(own, others, rate):
     limit = others.sort().values[max(0, -int(-rate * len(others) // 100) - 1)]  # one less than may be accepted
     return 100 * (own < limit).double().mean()
