@@ -39,12 +39,8 @@ grade: $(VENV)/course
 	@test -n "$(SUBMISSIONS)" || { echo "Which submissions? make grade SUBMISSIONS=folder"; exit 1; }
 	$(BIN)/python -m mini_lib.grading grade "$(SUBMISSIONS)"
 
-$(VENV)/course: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[course]'
-	touch $@
-
-$(VENV)/book: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[book]'
+$(VENV)/course $(VENV)/book: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[$(@F)]'
 	touch $@
 
 $(VENV)/installed: pyproject.toml

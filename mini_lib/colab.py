@@ -18,6 +18,12 @@ KEPT = ("torch", "torchvision", "numpy")
 PAGE = ("jupyterlab", "ipywidgets")
 
 
+def dependencies():
+    """What mini_lib needs, as pyproject.toml says it: ["pandas>=2.1", ...]"""
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["dependencies"]
+
+
 def installed(requirement):
     try:
         return requirement.specifier.contains(version(requirement.name), prereleases=True)
@@ -32,8 +38,7 @@ def missing(requirements):
 
 
 def main():
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = missing(project["dependencies"])
+    wanted = missing(dependencies())
     if not wanted:
         return
     print("Installing", ", ".join(wanted))

@@ -3,17 +3,16 @@
 import importlib.metadata
 import platform
 import sys
-import tomllib
-from pathlib import Path
 
 from packaging.requirements import Requirement
+
+from .colab import dependencies
 
 
 def check():
     """Print [OK] or [FAIL] for Python, every package that mini_lib needs, and the embedded CLIP; True if all are OK."""
     lines = [(sys.version_info >= (3, 11), f"Python {platform.python_version()} (3.11 or newer) on {platform.platform()}")]
-    settings = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
-    for requirement in map(Requirement, settings["project"]["dependencies"]):
+    for requirement in map(Requirement, dependencies()):
         try:
             version = importlib.metadata.version(requirement.name)
             lines.append((requirement.specifier.contains(version, prereleases=True), f"{requirement} (found {version})"))
