@@ -198,6 +198,14 @@ def matrices(table):
     return found
 
 
+def scores(table):
+    """What each run came to: index (method, order, seed), columns in percent and points, parameters and seconds."""
+    metrics = ["transfer", "average", "last", "forgetting"]
+    found = {key: [getattr(matrix, metric) for metric in metrics] for key, matrix in matrices(table).items()}
+    found = pd.DataFrame(found, metrics).T.rename_axis(KEY)
+    return found.join(table.groupby(KEY)[["trained_parameters", "seconds"]].first())
+
+
 def figure(table, order=1, seed=0):
     """Each task's accuracy over time, of fine-tuning and MoE-Adapters: what is forgotten, and what is not."""
     found = {method: m for (method, o, s), m in matrices(table).items() if (o, s) == (order, seed)}

@@ -63,6 +63,90 @@ def matrix_heatmaps(matrices, unit="accuracy (%)"):
     return figure
 
 
+def matrix_gallery(matrices, columns=4):
+    """Many matrices in small, in rows of `columns`, in one colour scale; percent. matrices: name -> AccuracyMatrix"""
+    rows, size = -(-len(matrices) // columns), len(next(iter(matrices.values())).tasks)
+    shape = ((0.31 * size + 0.25) * columns + 1.4, (0.31 * size + 0.35) * rows + 0.8)
+    figure, axes = plt.subplots(rows, columns, figsize=shape, squeeze=False)
+    for axis in axes.flat[len(matrices) :]:
+        axis.axis("off")
+    for place, (axis, (name, matrix)) in enumerate(zip(axes.flat, matrices.items())):
+        sns.heatmap(
+            matrix.frame(), ax=axis, vmin=0, vmax=100, cmap="cividis", annot=True, fmt=".0f", square=True, cbar=False,
+            annot_kws={"fontsize": 8},
+        )  # fmt: skip
+        for i in range(matrix.done):
+            axis.add_patch(plt.Rectangle((i, i), 1, 1, fill=False, edgecolor="white", linewidth=1.5))
+        axis.set_title("\n".join(wrap(name, 24)), fontsize=10)
+        axis.set(xlabel="", ylabel="")
+        if place % columns:
+            axis.set_yticks([])
+        if place + columns < len(matrices):
+            axis.set_xticks([])
+        axis.tick_params(axis="x", rotation=90)
+        axis.tick_params(axis="y", rotation=0)
+    figure.supxlabel("tested on", fontsize=11)
+    figure.supylabel("after learning", fontsize=11)
+    return figure
+
+
+def trade_off(panels, groups):
+    """Transfer (across) against Last (up), a point a method; the best corner is top right. Panels side by side.
+
+    panels: title -> table with a row a method and columns transfer and last, and if known transfer_sd and last_sd, drawn
+    as bars. groups: name of a method -> its group, which has a colour and a marker. The names stand at the right of a
+    panel from the largest Last down, each joined to its point.
+    """
+    kinds = list(dict.fromkeys(groups.values()))
+    looks = dict(zip(kinds, zip(("C0", "C1", "C2", "C3"), "osD^")))
+    shape = (3.2 + 4.2 * len(panels), 0.25 * max(map(len, panels.values())) + 1.8)
+    figure, axes = plt.subplots(1, len(panels), figsize=shape, squeeze=False)
+    for axis, (title, table) in zip(axes[0], panels.items()):
+        for name, row in table.iterrows():
+            colour, marker = looks[groups[name]]
+            bars = {"xerr": row.transfer_sd, "yerr": row.last_sd} if "transfer_sd" in table else {}
+            axis.errorbar(
+                row.transfer, row["last"], fmt=marker, color=colour, markeredgecolor="white", ecolor="silver",
+                elinewidth=1, **bars,
+            )  # fmt: skip
+        axis.margins(0.08)
+        table = table.sort_values("last")
+        places = np.linspace(*axis.get_ylim(), len(table) + 2)[1:-1]
+        for place, (name, row) in zip(places, table.iterrows()):
+            axis.annotate(
+                name, (row.transfer, row["last"]), (1.06, place), textcoords=axis.get_yaxis_transform(), va="center",
+                fontsize=9, arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.6, "shrinkB": 3},
+            )  # fmt: skip
+        axis.set(title=title, xlabel="Transfer (%)", ylabel="Last (%)")
+    dots = [plt.Line2D([], [], color=looks[k][0], marker=looks[k][1], linestyle="") for k in kinds]
+    figure.legend(dots, kinds, loc="outside lower center", ncols=len(kinds), frameon=False)
+    return figure
+
+
+def paired_dots(differences, base):
+    """Methods minus `base`, a dot a run and a stroke at the mean; a panel a metric, the axis stretched around zero.
+
+    differences: metric -> table in points, a row a run with the index (order, seed), a column a method.
+    """
+    names = list(next(iter(differences.values())))[::-1]
+    shape = (3.1 * len(differences) + 3, 0.28 * len(names) + 1.5)
+    figure, axes = plt.subplots(1, len(differences), figsize=shape, sharey=True, squeeze=False)
+    for axis, (metric, runs) in zip(axes[0], differences.items()):
+        for (order, part), marker in zip(runs.groupby("order"), "oD"):
+            rows, points = np.indices(part[names].shape)[1], part[names]
+            axis.plot(points.to_numpy().ravel(), rows.ravel(), marker, alpha=0.6, markersize=5, label=f"order {order}")
+        axis.plot(runs[names].mean(), range(len(names)), "|", color="black", markersize=12, markeredgewidth=2)
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set(title=metric.capitalize(), xscale="symlog")
+        axis.set_xticks([-30, -10, -3, -1, 0, 1, 3, 10, 30], ["-30", "-10", "-3", "-1", "0", "1", "3", "10", "30"])
+        axis.set_xlim(1.2 * min(runs.min(axis=None), -1), 1.2 * max(runs.max(axis=None), 1))
+    axes[0, 0].set_yticks(range(len(names)), names)
+    figure.supxlabel(f"points more or less than {base}", fontsize=11)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return figure
+
+
 def matrix_so_far(matrix, learned, zero_shot):
     """The accuracy matrix after its first `learned` tasks, zero-shot on top; beside it, that moment task by task.
 

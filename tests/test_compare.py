@@ -2,13 +2,15 @@
 
 import json
 
+import nbformat
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT
 
 from mini_lib import compare as module
 from mini_lib import studies
-from mini_lib.compare import COLUMNS, compare, load_results, main, matrices
+from mini_lib.compare import COLUMNS, compare, load_results, main, matrices, scores
 from mini_lib.methods import METHODS, Method
 from mini_lib.methods.base import TrainedMethod
 from mini_lib.studies import ABLATIONS, CHOICES, LENGTH, Study, rivals, tuned, tuning
@@ -90,6 +92,45 @@ def test_a_new_method_takes_part_by_itself(tmp_path, monkeypatch):
     assert {method for method, _ in contestants.values()} == {*METHODS, "new"}
     assert contestants["fine-tuning, tuned"] == ("fine-tuning", {"learning_rate": 1e-5})
     assert contestants["fine-tuning"] == ("fine-tuning", {"learning_rate": 3e-4})
+
+
+def test_the_method_of_notebook_08_is_one_short_file(clip, tokenizer, small, monkeypatch):
+    """Its cell, with the imports that it uses, takes part in the comparison, learns, and comes back from a checkpoint."""
+    notebook = nbformat.read(ROOT / "notebooks" / "08_comparing_methods.ipynb", as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "new-method" in cell.metadata.get("tags", [])]
+    imports = (
+        "import torch\nfrom torch.nn import functional as F\nfrom mini_lib.benchmarks.base import loader\n"
+        "from mini_lib.clip import class_logits\nfrom mini_lib.methods.base import Method\n"
+    )
+    assert len((imports + cell.source).splitlines()) < 60
+    monkeypatch.setitem(METHODS, "nearest-mean", None)  # taken out again after the test
+    exec(imports + cell.source, {"__name__": "new"})
+    assert METHODS["nearest-mean"] and rivals().contestants["nearest-mean"] == ("nearest-mean", {})
+    learner, again = (METHODS["nearest-mean"](clip, tokenizer) for _ in range(2))
+    first, later = small.tasks[:2]
+    learner.learn(first)
+    again.load_state_dict(learner.state_dict())
+    images, labels = first.train[:]
+    features = torch.nn.functional.normalize(clip.encode_image(images), dim=-1)
+    means = torch.nn.functional.normalize(torch.stack([features[labels == c].mean(0) for c in range(10)]), dim=-1)
+    torch.testing.assert_close(again.scores(images, first), clip.logit_scale.exp() * features @ means.T)
+    zero_shot = METHODS["zero-shot"](clip, tokenizer)
+    assert torch.equal(learner.scores(images, later), zero_shot.scores(images, later))
+    assert learner.trained_parameters == means.numel()
+
+
+def test_scores_are_those_of_each_run():
+    tasks = ["digits", "fabric"]
+    runs = [(1, 0, (90.0, 50.0, 70.0, 80.0)), (2, 1, (60.0, 40.0, 60.0, 60.0))]
+    cells = [(after, task) for after in tasks for task in tasks]
+    table = pd.concat([
+        lines(order=order, seed=seed, after=after, task=task, accuracy=accuracy, trained_parameters=7, seconds=1.5)
+        for order, seed, accuracies in runs for (after, task), accuracy in zip(cells, accuracies)
+    ])  # fmt: skip
+    found = scores(table)
+    assert found.index.names == ["method", "order", "seed"]
+    assert found.loc["zero-shot", 1, 0].tolist() == [50, 72.5, 75, 20, 7, 1.5]
+    assert found.loc["zero-shot", 2, 1].tolist() == [40, 55, 60, 0, 7, 1.5]
 
 
 def test_twelve_tasks_are_read_from_the_table_in_their_order():

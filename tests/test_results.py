@@ -1,16 +1,18 @@
 """MiniMTIL teaches what MTIL teaches: the saved results of seeds 0 to 2 and both orders, and one seed run again."""
 
+import re
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from mini_lib.benchmarks.mini import ORDERS
-from mini_lib.compare import compare, matrices
-from mini_lib.studies import RESULTS, TASK_KNOWN, Study
+from mini_lib.compare import COLUMNS, compare, load_results, matrices, scores
+from mini_lib.studies import RESULTS, TASK_KNOWN, rivals
 
 KNOWN = "moe-adapters" + TASK_KNOWN
-NAMES = ("zero-shot", "fine-tuning", "adapter-per-task", "moe-adapters")
-DEFAULTS = Study({name: (name, {}) for name in NAMES}, orders=(1,), seeds=(0,), file="",
-                 judges={"moe-adapters": {TASK_KNOWN: {"selector": "known"}}})  # fmt: skip
+AGAIN = ["zero-shot", "fine-tuning", "adapter-per-task", "moe-adapters"]  # the runs that a test can wait for
 
 
 def routing(table):
@@ -46,19 +48,45 @@ def check(table):
 
 
 @pytest.fixture(scope="module")
-def saved():
-    return pd.read_csv(RESULTS / "mini_mtil.csv")
+def study():
+    return rivals()
+
+
+@pytest.fixture(scope="module")
+def saved(study):
+    """The saved table; refused where a contestant's settings are no longer those that the search found."""
+    return load_results(study, RESULTS / study.file)
+
+
+def test_saved_results_are_complete(study, saved):
+    names = [*study.contestants, *(name + label for name, labels in study.judges.items() for label in labels)]
+    runs = saved.groupby(["method", "order", "seed"]).size()
+    assert list(saved.columns) == COLUMNS and saved.drop(columns="routed").notna().all(axis=None) and (runs == 49).all()
+    assert set(runs.index) == {(name, order, seed) for name in names for order in study.orders for seed in study.seeds}
 
 
 def test_saved_results_keep_the_promises(saved):
-    runs = saved.groupby(["method", "order", "seed"]).size()
-    assert set(runs.index) == {(m, o, s) for m in [*NAMES, KNOWN] for o in (1, 2) for s in (0, 1, 2)}
-    assert (runs == 49).all()
     check(saved)
 
 
-def test_one_seed_again(saved, tmp_path):
-    again = compare(DEFAULTS, tmp_path)
+def test_the_readme_has_the_saved_results(saved):
+    """Its table, one row a contestant, by the name in the CSV and if need be a word in brackets; and what DDAS did."""
+    text = (ROOT / "README.md").read_text()
+    table = text.split("| | Transfer | Average | Last | Forgetting |\n|---|---|---|---|---|\n")[1].split("\n\n")[0]
+    shown = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+    shown = {re.sub(r" \(.*\)$", "", label.replace("*", "")): numbers for label, *numbers in shown}
+    runs = scores(saved)[["transfer", "average", "last", "forgetting"]].groupby("method")
+    mean, spread = runs.mean(), runs.std()
+    assert set(shown) == set(mean.index)
+    for name, numbers in shown.items():
+        assert numbers == [f"{m:.1f} ± {s:.1f}" for m, s in zip(mean.loc[name], spread.loc[name])], name
+    own, unknown = re.search(r"DDAS sent ([\d.]+) % .* let\s+a learned task take ([\d.]+) %", text, re.DOTALL).groups()
+    assert [own, unknown] == [f"{share:.1f}" for share in routing(saved)]
+
+
+def test_one_seed_again(study, saved, tmp_path):
+    told = {"moe-adapters": {TASK_KNOWN: study.judges["moe-adapters"][TASK_KNOWN]}}
+    again = compare(replace(study, judges=told), tmp_path, names=AGAIN, orders=[1], seeds=[0])
     check(again)
     before = matrices(saved[(saved.order == 1) & (saved.seed == 0)])
     for key, matrix in matrices(again).items():
