@@ -1,5 +1,5 @@
 # make run: the whole method on the embedded benchmark. make test: everything that can be checked.
-# make compare, make ablations: the studies of notebooks 08 and 13, hours on two cores; each goes on after a stop.
+# make compare, make ablations: the studies of notebooks 08, 13 and 14, hours on two cores; each goes on after a stop.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +20,8 @@ compare: $(VENV)/installed
 ablations: $(VENV)/installed
 	$(BIN)/python -m mini_lib.compare choices
 	$(BIN)/python -m mini_lib.compare ablations
+	$(BIN)/python -m mini_lib.compare length
+	$(BIN)/python -m mini_lib.selector_study
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab notebooks/00_the_whole_story.ipynb

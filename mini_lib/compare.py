@@ -1,4 +1,4 @@
-"""Methods against each other on MiniMTIL: `python -m mini_lib.compare [STUDY]`. Read in notebooks 08 and 13.
+"""Methods against each other on MiniMTIL: `python -m mini_lib.compare [STUDY]`. Read in notebooks 08, 13 and 14.
 
 Every contestant of a study learns every order with every seed. What is in the study's CSV is not repeated, a run that was
 stopped goes on, and the CSV is written anew after each run: one line for each accuracy.

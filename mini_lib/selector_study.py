@@ -1,4 +1,4 @@
-"""How well does DDAS tell known images from unknown ones? `python -m mini_lib.selector_study`. Read in notebook 08.
+"""How well does DDAS tell known images from unknown ones? `python -m mini_lib.selector_study`. Read in notebook 14.
 
 Features, the block they are taken after, the rule, and the limit, each against the others on MiniMTIL's test images. No
 expert is trained: an image is sent well or it is not.

@@ -1,4 +1,4 @@
-"""What `mini_lib.compare` compares: studies, each a table of names, methods and settings. Read in notebooks 08 and 13.
+"""What `mini_lib.compare` compares: studies, each a table of names, methods and settings. Read in notebooks 08, 13 and 14.
 
 A name stands in tables and figures; what its settings do not say is the method's default.
 """
@@ -102,7 +102,8 @@ def rivals():
 # One part of MoE-Adapters changed at a time; CHOICES has the baseline, the freezing, the balance loss and the text routers.
 ABLATIONS = Study(
     {
-        **{f"{n} experts": ("moe-adapters", {"num_experts": n, "top_k": min(n, 2)}) for n in (1, 2, 4, 8, 22)},
+        "1 expert": ("moe-adapters", {"num_experts": 1, "top_k": 1}),
+        **{f"{n} experts": ("moe-adapters", {"num_experts": n}) for n in (2, 4, 8, 22)},
         **{f"top {k}": ("moe-adapters", {"top_k": k}) for k in (1, 4)},
         **{f"bottleneck {width}": ("moe-adapters", {"bottleneck": width}) for width in (4, 16, 256)},
         "one router for all": ("moe-adapters", {"shared_router": True}),

@@ -1,4 +1,4 @@
-"""Five more looks after MiniMTIL's seven, for a longer stream: does it get worse as tasks are added? Used in notebook 08."""
+"""Five more looks after MiniMTIL's seven, for a longer stream: does it get worse as tasks are added? Used in notebook 14."""
 
 import numpy as np
 
