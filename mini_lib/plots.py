@@ -115,7 +115,8 @@ def trade_off(panels, groups):
         for place, (name, row) in zip(places, table.iterrows()):
             axis.annotate(
                 name, (row.transfer, row["last"]), (1.06, place), textcoords=axis.get_yaxis_transform(), va="center",
-                fontsize=9, arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.6, "shrinkB": 3},
+                fontsize=9,
+                arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkB": 3},
             )  # fmt: skip
         axis.set(title=title, xlabel="Transfer (%)", ylabel="Last (%)")
     dots = [plt.Line2D([], [], color=looks[k][0], marker=looks[k][1], linestyle="") for k in kinds]
