@@ -248,7 +248,12 @@ def check_vote_by_user(function):
             "the column is named: the reference has column 0, and task 0 has column 1.":
                 torch.where(smallest > threshold, -1, column),
         })  # fmt: skip
-        same(found, right, f"for {N} images of {users} users the answers")
+        for i in (found != right).nonzero().flatten()[:1]:
+            shown = [round(error, 3) for error in mean[i].tolist()]
+            raise AssertionError(
+                f"at the threshold {threshold:.3f} an image of a user with the mean errors {shown} gets {right[i]}, "
+                f"not {found[i]}."
+            )
 
 
 def best_share(own, others, rate):

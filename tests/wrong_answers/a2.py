@@ -31,6 +31,12 @@ def adapter_gradients(x, delta, down_weight, up_weight, scale):
     up, down = scale * hidden.T @ delta, scale * x.T @ ((delta @ up_weight) * (hidden > 0))
     return (up if up.shape == up_weight.shape else up.T), (down if down.shape == down_weight.shape else down.T)
 """),
+    "autograd asked": ("a2-q1", "visible", "calls autograd", """
+def adapter_gradients(x, delta, down_weight, up_weight, scale):
+    down, up = down_weight.clone().requires_grad_(), up_weight.clone().requires_grad_()
+    (scale * (x @ down.T).relu() @ up.T * delta).sum().backward()
+    return up.grad, down.grad
+"""),
     "noise at evaluation": ("a2-q2", "visible", "in evaluation", """
 def noisy_logits(c, w_gate, w_noise, noise, training):
     return c @ w_gate + noise * (F.softplus(c @ w_noise) + 0.01)
@@ -46,6 +52,10 @@ def noisy_logits(c, w_gate, w_noise, noise, training):
     "floor forgotten": ("a2-q2", "visible", "0.01 is missing", """
 def noisy_logits(c, w_gate, w_noise, noise, training):
     return c @ w_gate + noise * F.softplus(c @ w_noise) * training
+"""),
+    "floor outside the bracket": ("a2-q2", "visible", "the whole bracket, the 0.01 too", """
+def noisy_logits(c, w_gate, w_noise, noise, training):
+    return c @ w_gate + (noise * F.softplus(c @ w_noise) + 0.01) * training
 """),
     "exp for softplus": ("a2-q2", "visible", "a new router's standard deviation", """
 def noisy_logits(c, w_gate, w_noise, noise, training):
@@ -125,6 +135,15 @@ def logit_gradient(logits, k, answers):
     gates = top_k_softmax(logits, 2)
     return gates * (answers - (gates * answers).sum(dim=1, keepdim=True))
 """),
+    "autograd asked for the logits": ("a2-q4", "visible", "calls autograd", """
+def logit_gradient(logits, k, answers):
+    logits = logits.clone().requires_grad_()
+    return torch.autograd.grad((top_k_softmax(logits, k) * answers).sum(), logits)[0]
+"""),
+    "autograd as a function": ("a2-q4", "visible", "calls autograd", """
+def logit_gradient(logits, k, answers):
+    return torch.func.grad(lambda z: (top_k_softmax(z, k) * answers).sum())(logits)
+"""),
     "everybody computes everything": ("a2-q5", "visible", "no token chose was called", """
 def mixture_per_token(x, gates, experts):
     return sum(gates[:, :, e, None] * expert(x) for e, expert in enumerate(experts))
@@ -202,6 +221,16 @@ def bottleneck_within(width, num_experts, num_tasks, budget):
 def bottleneck_within(width, num_experts, num_tasks, budget):
     left = budget - 1 - 2 * num_tasks * width * num_experts - num_experts * width
     return max(0, left // (num_experts * (2 * width + 1)))
+"""),
+    "at least one": ("a2-q6", "hidden", "the answer is 0, not 1", """
+def bottleneck_within(width, num_experts, num_tasks, budget):
+    left = budget - 2 * num_tasks * width * num_experts - num_experts * width
+    return max(1, left // (num_experts * (2 * width + 1)))
+"""),
+    "one that fits exactly refused": ("a2-q6", "hidden", "the answer is 1, not 0", """
+def bottleneck_within(width, num_experts, num_tasks, budget):
+    left, unit = budget - (2 * num_tasks + 1) * width * num_experts, num_experts * (2 * width + 1)
+    return left // unit if left > unit else 0
 """),
     "negative for small budgets": ("a2-q6", "hidden", "the answer is 0", """
 def bottleneck_within(width, num_experts, num_tasks, budget):

@@ -286,7 +286,13 @@ def vote_by_user(errors, user, threshold):
     smallest, column = torch.stack([errors[user == u].mean(dim=0) for u in user]).min(dim=1)
     return torch.where(smallest > threshold, -1, column)
 """),
-    "mean over the tasks": ("a4-q5", "visible", "the answers should be", """
+    "a vote of one": ("a4-q5", "visible", "gets 0, not -1", """
+def vote_by_user(errors, user, threshold):
+    mean = torch.stack([errors[user == u].mean(dim=0) for u in user])
+    alone = torch.stack([(user == u).sum() == 1 for u in user])
+    return torch.where(alone, -1, select_below(mean, threshold))
+"""),
+    "mean over the tasks": ("a4-q5", "visible", "with the mean errors", """
 def vote_by_user(errors, user, threshold):
     smallest = torch.stack([errors[user == u].mean(dim=1).min() for u in user])
     return torch.where(smallest > threshold, -1, errors.argmin(dim=1) - 1)
@@ -340,6 +346,17 @@ def true_accepts_at(own, others, rate):
     "less than the rate": ("a4-q6", "visible", "AT MOST 50 percent", """
 def true_accepts_at(own, others, rate):
     limit = others.sort().values[max(0, -int(-rate * len(others) // 100) - 1)]  # one less than may be accepted
+    return 100 * (own < limit).double().mean()
+"""),
+    "equal others counted once": ("a4-q6", "hidden", "lets neither in", """
+def true_accepts_at(own, others, rate):
+    allowed, ordered = int(rate * len(others) / 100), others.unique()
+    limit = ordered[allowed] if allowed < len(ordered) else torch.inf
+    return 100 * (own < limit).double().mean()
+"""),
+    "never all": ("a4-q6", "hidden", "where all others may be accepted", """
+def true_accepts_at(own, others, rate):
+    limit = others.sort().values[min(int(rate * len(others) / 100), len(others) - 1)]
     return 100 * (own < limit).double().mean()
 """),
     "ties accepted": ("a4-q6", "hidden", "cannot be accepted without it", """
