@@ -42,6 +42,16 @@ def image_grid(rows, titles, zoom=1.5):
     return figure
 
 
+def _draw_matrix(axis, matrix, fontsize, frame, **colour_bar):
+    """An AccuracyMatrix as a heat-map; a frame of that line width around each cell of the diagonal."""
+    sns.heatmap(
+        matrix.frame(), ax=axis, vmin=0, vmax=100, cmap="cividis", annot=True, fmt=".0f", square=True,
+        annot_kws={"fontsize": fontsize}, **colour_bar,
+    )  # fmt: skip
+    for i in range(matrix.done):
+        axis.add_patch(plt.Rectangle((i, i), 1, 1, fill=False, edgecolor="white", linewidth=frame))
+
+
 def matrix_heatmaps(matrices, unit="accuracy (%)"):
     """Matrices side by side, one colour scale; the diagonal is framed. matrices: name -> AccuracyMatrix"""
     size = len(next(iter(matrices.values())).tasks)
@@ -49,12 +59,7 @@ def matrix_heatmaps(matrices, unit="accuracy (%)"):
     figure, axes = plt.subplots(1, len(matrices), figsize=shape, squeeze=False)
     for axis, (name, matrix) in zip(axes[0], matrices.items()):
         last = axis is axes[0, -1]
-        sns.heatmap(
-            matrix.frame(), ax=axis, vmin=0, vmax=100, cmap="cividis", annot=True, fmt=".0f", square=True, cbar=last,
-            cbar_kws={"label": unit, "shrink": 0.7}, annot_kws={"fontsize": 9},
-        )  # fmt: skip
-        for i in range(matrix.done):
-            axis.add_patch(plt.Rectangle((i, i), 1, 1, fill=False, edgecolor="white", linewidth=2))
+        _draw_matrix(axis, matrix, fontsize=9, frame=2, cbar=last, cbar_kws={"label": unit, "shrink": 0.7})
         axis.set(title=name, xlabel="tested on", ylabel="after learning" if axis is axes[0, 0] else "")
         axis.tick_params(axis="x", rotation=60)
         axis.tick_params(axis="y", rotation=0)
@@ -71,12 +76,7 @@ def matrix_gallery(matrices, columns=4):
     for axis in axes.flat[len(matrices) :]:
         axis.axis("off")
     for place, (axis, (name, matrix)) in enumerate(zip(axes.flat, matrices.items())):
-        sns.heatmap(
-            matrix.frame(), ax=axis, vmin=0, vmax=100, cmap="cividis", annot=True, fmt=".0f", square=True, cbar=False,
-            annot_kws={"fontsize": 8},
-        )  # fmt: skip
-        for i in range(matrix.done):
-            axis.add_patch(plt.Rectangle((i, i), 1, 1, fill=False, edgecolor="white", linewidth=1.5))
+        _draw_matrix(axis, matrix, fontsize=8, frame=1.5, cbar=False)
         axis.set_title("\n".join(wrap(name, 24)), fontsize=10)
         axis.set(xlabel="", ylabel="")
         if place % columns:
