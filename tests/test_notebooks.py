@@ -148,11 +148,11 @@ def test_an_exercise_says_how_hard_it_is_and_folds_a_hint(notebook):
 
 
 def test_the_lessons_have_exercises_and_compare_their_numbers_with_the_text(notebook, request):
-    if "07" in request.node.name:
-        pytest.skip("the main job: its exercises are experiments, and other data have other numbers")
     tags = [cell.metadata.get("tags", []) for cell in code(notebook)]
     if "13" not in request.node.name:  # nothing is built there: it reads saved results
         assert 2 <= sum("exercise" in t for t in tags) <= 4
+    if "07" in request.node.name:
+        return  # the main job runs on other data, too, which have other numbers
     summaries = [i for i, cell in enumerate(code(notebook)) if "checks.summary(" in cell.source]
     assert len(summaries) == 1
     verdict = code(notebook)[summaries[0] + 1]
