@@ -169,7 +169,7 @@ def compare(study, out, names=None, orders=None, seeds=None, table=None, keep=No
 def load_results(study, file):
     """The table of a study's earlier results, or None.
 
-    Raises ValueError where it has other columns, or a contestant had other settings then.
+    Raises ValueError where it has other columns, is of another study, or a contestant had other settings then.
     """
     if not file.exists():
         return None
@@ -177,6 +177,12 @@ def load_results(study, file):
     if missing := [column for column in COLUMNS if column not in table]:
         raise ValueError(
             f"{file} has no column {', '.join(missing)}: an older version made it. Move it away and run the study again."
+        )
+    labels = {name + label for name in study.contestants for label in ("", *study.judges.get(name, {}))}
+    if strangers := sorted(set(table.method) - labels):
+        raise ValueError(
+            f"{file} holds results of {strangers[0]!r}, which does not take part in this study: delete these lines, or write "
+            "to another file with --out."
         )
     for name, (_, settings) in study.contestants.items():
         then, now = set(table[table.method == name].settings), json.dumps(settings, sort_keys=True)

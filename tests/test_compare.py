@@ -48,6 +48,9 @@ def test_results_of_other_settings_are_refused(tmp_path):
     lines(method="lwf", settings=json.dumps({"learning_rate": 0.001})).to_csv(file, index=False)
     with pytest.raises(ValueError, match=r"results of 'lwf' with the settings .*0.001.*, now they are .*0.0001"):
         load_results(study, file)
+    lines(method="zscl").to_csv(file, index=False)
+    with pytest.raises(ValueError, match=r"results of 'zscl', which does not take part in this study: delete these lines"):
+        load_results(study, file)
     lines().drop(columns=["settings", "routed"]).to_csv(file, index=False)
     with pytest.raises(ValueError, match=r"has no column routed, settings: an older version made it. Move it away"):
         load_results(study, file)
