@@ -73,7 +73,7 @@ def execute(notebook, file, changes=()):
     contents.metadata.pop("widgets", None)
     nbformat.write(contents, executed)
     report = executed.with_suffix(".html")
-    report.write_text(HTMLExporter().from_notebook_node(contents)[0], encoding="utf-8")
+    report.write_text(HTMLExporter(template_name="classic").from_notebook_node(contents)[0], encoding="utf-8")
     print(f"\nReport: {report}")
 
 
