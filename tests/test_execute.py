@@ -20,6 +20,7 @@ def notebook(tmp_path):
         code('OUT: str = "x"  # folder\nFAIL: bool = False', metadata={"tags": ["parameters"]}),
         code('if FAIL:\n    raise ValueError("task folder cats has no folder \'train\'")'),
         code('from pathlib import Path\nPath(OUT, "result").write_text("88.8")\nprint("last 88.8")'),
+        code('import matplotlib.pyplot as plt\nfrom mini_lib import plots\nplots.show(plt.figure(), "an empty figure")'),
     ]
     path = tmp_path / "small.ipynb"
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -36,7 +37,7 @@ def parameters(tmp_path, text):
 def test_runs_and_reports(notebook, tmp_path, capsys):
     execute.main([str(notebook), str(parameters(tmp_path, "OUT: elsewhere")), f"OUT={tmp_path / 'out'}"])
     assert "last 88.8" in capsys.readouterr().out
-    assert (tmp_path / "out/small.html").stat().st_size > 1000
+    assert 'alt="an empty figure"' in (tmp_path / "out/small.html").read_text()
     assert "widgets" not in nbformat.read(tmp_path / "out/small.ipynb", 4).metadata
 
 
