@@ -18,6 +18,7 @@ def check_text_to_image_loss(function):
     found = function(images, texts, 9.0)
     found = torch.as_tensor(found)
     assert found.shape == (), f"the loss is one number, a mean; yours has the shape {tuple(found.shape)}."
+    right = torch.allclose(found, expected, rtol=1e-5)  # both directions may come to nearly the same
     for wrong, fault in (
         (other, "that is the other direction, image to text: here the softmax runs over the images"),
         ((other + expected) / 2, "that is both directions; only text to image is asked for"),
@@ -26,7 +27,7 @@ def check_text_to_image_loss(function):
         (F.cross_entropy(logits / 81.0, labels), "the scale multiplies the cosines; yours divides them"),
         (7 * expected, "the mean over the captions is asked for, not the sum"),
     ):
-        assert not torch.allclose(found, wrong, rtol=1e-4), f"{fault}."
+        assert right or not torch.allclose(found, wrong, rtol=1e-4), f"{fault}."
     same(found, expected, "the loss")
 
 
