@@ -34,9 +34,10 @@ def check_adapter_forward(function):
             "x is added inside; the adapter gives only what is added, and the block adds it to x.": x + right,
             "the biases are missing.": scale * ((x @ down[0].T).relu() @ up[0].T),
         }  # fmt: skip
+        good = found.shape == right.shape and torch.allclose(found, right, atol=1e-4)  # a ReLU may have nothing to cut off
         for fault, values in wrong.items():
             if found.shape == right.shape:
-                assert not torch.allclose(found, values, atol=1e-4), fault
+                assert good or not torch.allclose(found, values, atol=1e-4), fault
         same(found, right, f"for x {tuple(shape)} the result", tolerance=1e-4)
 
 
