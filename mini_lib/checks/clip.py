@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from .base import report, same
+from .base import not_one_of, report, same
 
 
 @report
@@ -18,16 +18,14 @@ def check_text_to_image_loss(function):
     found = function(images, texts, 9.0)
     found = torch.as_tensor(found)
     assert found.shape == (), f"the loss is one number, a mean; yours has the shape {tuple(found.shape)}."
-    right = torch.allclose(found, expected, rtol=1e-5)  # both directions may come to nearly the same
-    for wrong, fault in (
-        (other, "that is the other direction, image to text: here the softmax runs over the images"),
-        ((other + expected) / 2, "that is both directions; only text to image is asked for"),
-        (F.cross_entropy(9.0 * texts @ images.T, labels), "the features are not made unit vectors first"),
-        (F.cross_entropy(logits / 9.0, labels), "the scale is missing"),
-        (F.cross_entropy(logits / 81.0, labels), "the scale multiplies the cosines; yours divides them"),
-        (7 * expected, "the mean over the captions is asked for, not the sum"),
-    ):
-        assert right or not torch.allclose(found, wrong, rtol=1e-4), f"{fault}."
+    not_one_of(found, expected, {
+        "that is the other direction, image to text: here the softmax runs over the images.": other,
+        "that is both directions; only text to image is asked for.": (other + expected) / 2,
+        "the features are not made unit vectors first.": F.cross_entropy(9.0 * texts @ images.T, labels),
+        "the scale is missing.": F.cross_entropy(logits / 9.0, labels),
+        "the scale multiplies the cosines; yours divides them.": F.cross_entropy(logits / 81.0, labels),
+        "the mean over the captions is asked for, not the sum.": 7 * expected,
+    })  # fmt: skip
     same(found, expected, "the loss")
 
 
