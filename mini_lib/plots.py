@@ -144,7 +144,8 @@ def paired_dots(differences, base):
     axes[0, 0].set_yticks(range(len(names)), names)
     figure.supxlabel(f"points more or less than {base}", fontsize=11)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
 
 

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -131,11 +132,12 @@ def _claim(out, settings):
     if not file.exists():
         replace_file(file, lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
         return
-    before = json.loads(file.read_text())
+    before, now = (
+        pd.json_normalize(part, max_level=1).to_dict("records")[0] for part in (json.loads(file.read_text()), settings)
+    )  # one level flatter, so that the setting is named
     other = sorted(
-        f"{k}: {before.get(k)!r} there, {settings.get(k)!r} now" for k in {*before, *settings}
-        if before.get(k) != settings.get(k)
-    )  # fmt: skip
+        f"{k}: {before.get(k)!r} there, {now.get(k)!r} now" for k in {*before, *now} if before.get(k) != now.get(k)
+    )
     if other:
         raise ValueError(f"{out} holds a run of other settings ({'; '.join(other)}). Take another folder or delete it.")
 
