@@ -72,7 +72,9 @@ def _open_clip_model(name, pretrained):
         try:
             clip, _, preprocess = open_clip.create_model_and_transforms(name, pretrained, force_quick_gelu=quick)
         except Exception as error:  # of the network, the hub or the disk: open_clip passes on many kinds
-            file = f"open_clip_model.safetensors of {facts['hf_hub'].strip('/')}" if facts.get("hf_hub") else facts["url"]
+            file = (
+                f"open_clip_model.safetensors of {facts['hf_hub'].strip('/')}" if facts.get("hf_hub") else facts["url"]
+            )
             model = f"{name}-quickgelu" if quick and not plain else name
             raise OSError(
                 f"the weights {pretrained!r} of {name} cannot be downloaded ({_first_line(error)}). Fetch {file} where "

@@ -11,11 +11,15 @@ from .colab import dependencies
 
 def check():
     """Print [OK] or [FAIL] for Python, every package that mini_lib needs, and the embedded CLIP; True if all are OK."""
-    lines = [(sys.version_info >= (3, 11), f"Python {platform.python_version()} (3.11 or newer) on {platform.platform()}")]
+    lines = [
+        (sys.version_info >= (3, 11), f"Python {platform.python_version()} (3.11 or newer) on {platform.platform()}")
+    ]
     for requirement in map(Requirement, dependencies()):
         try:
             version = importlib.metadata.version(requirement.name)
-            lines.append((requirement.specifier.contains(version, prereleases=True), f"{requirement} (found {version})"))
+            lines.append(
+                (requirement.specifier.contains(version, prereleases=True), f"{requirement} (found {version})")
+            )
         except importlib.metadata.PackageNotFoundError:
             lines.append((False, f"{requirement} (not installed)"))
     try:

@@ -225,7 +225,9 @@ class MoEClip(nn.Module):
         if indices.shape != (size,):
             raise ValueError(f"task indices have the shape {tuple(indices.shape)}, but the batch holds {size} samples.")
         if len(indices) and not -1 <= int(indices.min()) <= int(indices.max()) < len(self.tasks):
-            raise IndexError(f"task indices must lie between -1 and {len(self.tasks) - 1}: {len(self.tasks)} were added.")
+            raise IndexError(
+                f"task indices must lie between -1 and {len(self.tasks) - 1}: {len(self.tasks)} were added."
+            )
         return indices.long()
 
     def encode_image(self, images, task=None, noise=None):

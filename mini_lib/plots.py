@@ -322,9 +322,9 @@ def method_sketch():
         arrow((3.3, 2.2), (4.5, 4.5 - i * 0.8), color="black" if i == 1 else "silver")
     for i in range(4):
         box(7.2, 4.4 - i * 0.6, 1.5, 0.46, f"expert {i + 1}", trained)
-    for i, gate in ((0, "0.7"), (3, "0.3")):
+    for i, gate, height in ((0, "0.7", 4.35), (3, "0.3", 2.98)):
         arrow((5.9, 3.7), (7.2, 4.63 - i * 0.6))
-        axis.text(6.5, 4.63 - i * 0.6 + (0.02 if i == 0 else -0.28), gate, fontsize=10, ha="center")
+        axis.text(6.4, height, gate, fontsize=10, ha="center", va="center")  # beside the middle of its arrow
         arrow((8.7, 4.63 - i * 0.6), (9.55, 3.3 if i == 0 else 3.1))
     axis.text(9.75, 3.15, "+", fontsize=18, ha="center", va="center")
     box(7.2, 1.75, 1.5, 0.65, "frozen block", frozen)
@@ -332,7 +332,9 @@ def method_sketch():
     box(7.2, 0.45, 1.5, 0.65, "frozen block", frozen)
     arrow((3.3, 1.9), (7.2, 2.07))
     arrow((3.3, 1.6), (7.2, 0.8), linestyle="--")
-    axis.text(4.9, 0.5, "nothing learned looks like this:\nthe original CLIP alone", fontsize=10, ha="center", va="center")
+    axis.text(
+        4.9, 0.5, "nothing learned looks like this:\nthe original CLIP alone", fontsize=10, ha="center", va="center"
+    )
     for start, y in ((9.95, 3.15), (8.7, 0.78)):
         arrow((start, y), (10.7, y))
         axis.text(10.8, y, "next block", fontsize=10, va="center")

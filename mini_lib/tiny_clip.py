@@ -23,7 +23,15 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .benchmarks.drawing import (
-    COLOURS, LETTERS, NUMBERS, PATTERNS, SHAPES, SIZE, glyph_mask, pattern_mask, shape_mask,
+    COLOURS,
+    LETTERS,
+    NUMBERS,
+    PATTERNS,
+    SHAPES,
+    SIZE,
+    glyph_mask,
+    pattern_mask,
+    shape_mask,
 )  # fmt: skip
 from .clip import encode_text_trimmed
 from .progress import progress

@@ -169,7 +169,13 @@ def test_an_answer_that_stops_is_told_why(capsys):
 def test_the_summary_says_what_differs(capsys):
     assert checks.summary({"a": (44.2, 44, 1)})
     assert not checks.summary({"a": (44.2, 44, 1), "b": (10.0, 44, 1)})
-    assert [line.endswith("differs") for line in capsys.readouterr().out.splitlines()] == [False, False, False, False, True]
+    assert [line.endswith("differs") for line in capsys.readouterr().out.splitlines()] == [
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_right_answers_in_other_forms_are_accepted(capsys):

@@ -84,7 +84,9 @@ def test_a_tag_brings_its_activation(small_models, tmp_path, monkeypatch):
         raise RuntimeError("no route to host\nmore")
 
     monkeypatch.setattr("mini_lib.clip.open_clip.create_model_and_transforms", offline)
-    with pytest.raises(OSError, match=r"'openai' of ViT-test.*no route to host\).*open_clip_model.safetensors of s") as caught:
+    with pytest.raises(
+        OSError, match=r"'openai' of ViT-test.*no route to host\).*open_clip_model.safetensors of s"
+    ) as caught:
         load_clip(plain, "openai")
     assert "pass its path as pretrained, with the model 'ViT-test-quickgelu'" in str(caught.value)
 
@@ -109,7 +111,9 @@ def test_files_that_are_no_weights(small_models, tmp_path, content, monkeypatch)
         "list": "holds no state dict", "other sizes": "do not fit the model ViT-test-quickgelu",
         "nothing": "no file of that name, and no tag among",
     }  # fmt: skip
-    with pytest.raises(ValueError, match=words.get(content, "cannot be read as plain tensors .nothing in it was run")) as error:
+    with pytest.raises(
+        ValueError, match=words.get(content, "cannot be read as plain tensors .nothing in it was run")
+    ) as error:
         load_clip(small_models[1], str(file))
     assert "\n" not in str(error.value) and not (tmp_path / "touched-by-a-pickle").exists()
 
@@ -147,7 +151,11 @@ def test_a_tokenizer_that_cannot_be_had(small_models, monkeypatch):
 
 @pytest.mark.parametrize(
     "name, pretrained, words",
-    [("ViT-B-61", None, "model 'ViT-B-61' is unknown"), ("tiny", "openai", "not 'openai'"), ("ViT-B-32", "embedded", "say which")],
+    [
+        ("ViT-B-61", None, "model 'ViT-B-61' is unknown"),
+        ("tiny", "openai", "not 'openai'"),
+        ("ViT-B-32", "embedded", "say which"),
+    ],
 )
 def test_unknown_models(name, pretrained, words):
     with pytest.raises(ValueError, match=words):
@@ -177,7 +185,9 @@ def test_classifier_is_the_mean_of_unit_prompts(clip, tokenizer):
 
 
 def test_class_names_longer_than_the_context(clip, tokenizer):
-    with pytest.raises(ValueError, match="the prompt 'a photo of very very .* is longer than CLIP can read: shorten the class"):
+    with pytest.raises(
+        ValueError, match="the prompt 'a photo of very very .* is longer than CLIP can read: shorten the class"
+    ):
         prompts(tokenizer, ["cat", "very_" * 80 + "long"], ["a photo of {}."])
     assert prompts(tokenizer, ["cat", "very_" * 60 + "long"], ["a photo of {}."]).shape == (2, 1, 77)
 

@@ -33,7 +33,12 @@ def test_runs_what_is_due_keeps_it_and_names_what_failed(tmp_path):
     assert said[0] == "1 of 4 runs are done already" and any("minutes left" in line for line in said)
     assert len(kept) == 1 and list(kept[0].columns) == COLUMNS
     new = kept[0][kept[0].order == 2]
-    assert len(kept[0]) == 50 and len(new) == 49 and (new.peak_memory_mb > 100).all() and (new.trained_parameters == 0).all()
+    assert (
+        len(kept[0]) == 50
+        and len(new) == 49
+        and (new.peak_memory_mb > 100).all()
+        and (new.trained_parameters == 0).all()
+    )
     assert matrices(new)["zero-shot", 2, 0].transfer > 40
     compare(CHEAP, tmp_path, names=["zero-shot"], table=kept[0], keep=pytest.fail, log=said.append)
     assert said[-1] == "2 of 2 runs are done already"
@@ -49,7 +54,9 @@ def test_results_of_other_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"results of 'lwf' with the settings .*0.001.*, now they are .*0.0001"):
         load_results(study, file)
     lines(method="zscl").to_csv(file, index=False)
-    with pytest.raises(ValueError, match=r"results of 'zscl', which does not take part in this study: delete these lines"):
+    with pytest.raises(
+        ValueError, match=r"results of 'zscl', which does not take part in this study: delete these lines"
+    ):
         load_results(study, file)
     lines().drop(columns=["settings", "routed"]).to_csv(file, index=False)
     with pytest.raises(ValueError, match=r"has no column routed, settings: an older version made it. Move it away"):
@@ -141,7 +148,11 @@ def test_twelve_tasks_are_read_from_the_table_in_their_order():
     assert len(set(tasks)) == 12
     table = pd.concat([lines(after=a, task=t, accuracy=float(a == t)) for a in tasks for t in reversed(tasks)])
     matrix = matrices(table)["zero-shot", 1, 0]
-    assert list(matrix.tasks) == tasks and (matrix.values == 1.0 * (matrix.values > 0)).all() and matrix.values.trace() == 12
+    assert (
+        list(matrix.tasks) == tasks
+        and (matrix.values == 1.0 * (matrix.values > 0)).all()
+        and matrix.values.trace() == 12
+    )
 
 
 def test_ablations_change_one_part_of_what_choices_start_from():

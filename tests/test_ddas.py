@@ -112,7 +112,9 @@ def test_alexnet_without_a_network(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(ddas_module, "alexnet", offline)
-    with pytest.raises(OSError, match="cannot be downloaded .no route to host.*alexnet.*pth.*pass the file as alexnet=FILE"):
+    with pytest.raises(
+        OSError, match="cannot be downloaded .no route to host.*alexnet.*pth.*pass the file as alexnet=FILE"
+    ):
         AlexNetFeatures()
 
 
@@ -129,7 +131,9 @@ def test_features_computed_batch_by_batch(clip, looks, monkeypatch):
     images = dark.tensors[0]
     assert torch.equal(learned[1].errors(images), learned[2].errors(images))
     assert not torch.equal(learned[0].errors(images), learned[1].errors(images))
-    with pytest.raises(ValueError, match="this task has none: keep some apart .val_part=0.1 in mtil., or pass DDAS a thr"):
+    with pytest.raises(
+        ValueError, match="this task has none: keep some apart .val_part=0.1 in mtil., or pass DDAS a thr"
+    ):
         calibrated = DDAS(clip, iterations=2)
         calibrated.learn_reference(noise)
         calibrated.learn_task(dark)

@@ -18,9 +18,11 @@ def notebook(tmp_path):
     code = nbformat.v4.new_code_cell
     cells = [
         code('OUT: str = "x"  # folder\nFAIL: bool = False', metadata={"tags": ["parameters"]}),
-        code('if FAIL:\n    raise ValueError("task folder cats has no folder \'train\'")'),
+        code("if FAIL:\n    raise ValueError(\"task folder cats has no folder 'train'\")"),
         code('from pathlib import Path\nPath(OUT, "result").write_text("88.8")\nprint("last 88.8")'),
-        code('import matplotlib.pyplot as plt\nfrom mini_lib import plots\nplots.show(plt.figure(), "an empty figure")'),
+        code(
+            'import matplotlib.pyplot as plt\nfrom mini_lib import plots\nplots.show(plt.figure(), "an empty figure")'
+        ),
     ]
     path = tmp_path / "small.ipynb"
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

@@ -85,16 +85,16 @@ def test_adapter(golden):
 def test_block(golden, config, model, which):
     data = load_file(golden / f"block_{which}.safetensors")
     tower, layers = (
-        (model.clip.visual.transformer, model.image_layers) if which == "image" else (model.clip.transformer, model.text_layers)
+        (model.clip.visual.transformer, model.image_layers)
+        if which == "image"
+        else (model.clip.transformer, model.text_layers)
     )
     block, layer = tower.resblocks[0], layers[0]
     weights = {k.removeprefix("weight."): v for k, v in data.items() if k.startswith("weight.")}
     block.load_state_dict({k: v for k, v in weights.items() if k in block.state_dict()})
     prefix = "visual.transformer" if which == "image" else "transformer"
     ours = {own_name(f"{prefix}.resblocks.0.{k}"): v for k, v in weights.items()}
-    layer.load_state_dict(
-        {k.split(".", 2)[2]: v for k, v in ours.items() if k}, strict=False
-    )
+    layer.load_state_dict({k.split(".", 2)[2]: v for k, v in ours.items() if k}, strict=False)
     x = data["x"]  # (L, B, D)
     length, batch, _ = x.shape
     mask = None if which == "image" else torch.full((length, length), float("-inf")).triu(1)

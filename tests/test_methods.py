@@ -44,7 +44,8 @@ def test_distillation_by_hand():
     log_q = [1 - math.log(1 + math.e), -math.log(1 + math.e)]  # log softmax of (1, 0)
     by_hand = 4 * -(p[0] * log_q[0] + p[1] * log_q[1])
     assert distillation(reference, logits, 2.0).item() == pytest.approx(by_hand, rel=1e-6)
-    assert distillation(reference, reference, 1.0).item() == pytest.approx(0.3653, abs=1e-4)  # the entropy of (.12, .88)
+    # the entropy of (.12, .88)
+    assert distillation(reference, reference, 1.0).item() == pytest.approx(0.3653, abs=1e-4)
 
 
 def test_distillation_has_no_gradient_where_both_agree_and_looks_both_ways():
@@ -185,7 +186,9 @@ def test_a_model_a_task_is_fine_tuning_from_the_start(clip, tokenizer, small):
     images = torch.stack([small.tasks[2].test[i][0] for i in range(5)])
     zero_shot = make_method("zero-shot", clip, tokenizer)
     with torch.no_grad():
-        assert torch.allclose(method.scores(images, small.tasks[2]), zero_shot.scores(images, small.tasks[2]), atol=1e-4)
+        assert torch.allclose(
+            method.scores(images, small.tasks[2]), zero_shot.scores(images, small.tasks[2]), atol=1e-4
+        )
 
 
 def test_joint_training_sees_all_tasks_once(clip, tokenizer, small):

@@ -515,7 +515,11 @@ def test_what_stops_the_command_is_one_sentence(fresh, monkeypatch, capsys):
 
     for error, code, words in (
         (KeyboardInterrupt(), 130, "Stopped. The same command goes on"),
-        (PermissionError("denied"), 1, f"{fresh} cannot be looked at (denied): make it readable or take another --root"),
+        (
+            PermissionError("denied"),
+            1,
+            f"{fresh} cannot be looked at (denied): make it readable or take another --root",
+        ),
     ):
         monkeypatch.setattr("mini_lib.benchmarks.__main__.state", Mock(side_effect=error))
         assert main(["check", "--root", str(fresh)]) == code

@@ -97,7 +97,9 @@ def test_balance_loss_spreads_the_work(clip, tokenizer, small):
         method = made("moe-adapters", clip, tokenizer, small, selector="known", iterations=40, learning_rate=0.05,
                       load_balance_weight=weight)  # fmt: skip
         method.learn(small.tasks[0])
-        shares.append(torch.stack([layer.counts.max() / layer.counts.sum() for layer in method.model.image_layers]).mean())
+        shares.append(
+            torch.stack([layer.counts.max() / layer.counts.sum() for layer in method.model.image_layers]).mean()
+        )
     assert shares[1] < shares[0]
 
 

@@ -37,7 +37,9 @@ def _task(folder, preprocess, templates, val_part, seed):
     for part in ("train", "test"):
         if not (folder / part).is_dir():
             raise ValueError(f"task folder {folder} has no folder {part!r}: put {folder / part}/CLASS/*.jpg there.")
-        parts[part] = {p.name: _images(p, "images of this class") for p in _subfolders(folder / part, "one folder a class")}
+        parts[part] = {
+            p.name: _images(p, "images of this class") for p in _subfolders(folder / part, "one folder a class")
+        }
     classes = sorted(parts["train"])
     if len(classes) < 2:
         raise ValueError(f"{folder / 'train'} has only the class {classes[0]!r}: a task needs at least two classes.")
@@ -52,7 +54,9 @@ def _task(folder, preprocess, templates, val_part, seed):
 
     kept, held = hold_out(dataset("train", None, False).labels, val_part, seed)
     if not held:
-        raise ValueError(f"{folder / 'train'} holds too few images to keep {val_part:.0%} of each class for validation.")
+        raise ValueError(
+            f"{folder / 'train'} holds too few images to keep {val_part:.0%} of each class for validation."
+        )
     return Task(
         folder.name, [c.replace("_", " ") for c in classes], list(templates),
         train=dataset("train", train_transform(preprocess), False, kept),

@@ -38,18 +38,17 @@ def check_adapter_gradients(function):
                 f"the gradient of {name} has the shape {shape}; "
                 f"a gradient has the shape of its matrix, {tuple(right.shape)}."
             )
-            assert not torch.allclose(mine, right / scale, rtol=1e-4), (
-                f"the scale is missing in the gradient of {name}."
-            )
-            assert not torch.allclose(mine, right / size, rtol=1e-4), (
-                f"the gradient of {name} is a mean over the samples: the loss is a sum, so their gradients are added."
-            )
+            not_one_of(mine, right, {
+                f"the scale is missing in the gradient of {name}.": right / scale,
+                f"the gradient of {name} is a mean over the samples: the loss is a sum, so their gradients are added.":
+                    right / size,
+            })  # fmt: skip
         silent = (scale * (delta @ up)).detach().T @ x
-        assert not torch.allclose(found[1], silent, rtol=1e-4), (
-            "a hidden unit that the ReLU switched off passes no gradient back: [h > 0] is missing for W_down."
-        )
+        not_one_of(found[1], down.grad, {
+            "a hidden unit that the ReLU switched off passes no gradient back: [h > 0] is missing for W_down.": silent,
+        })  # fmt: skip
         loud = scale * delta.T @ (x @ down.T).detach()
-        assert not torch.allclose(found[0], loud, rtol=1e-4), "h is what comes out of the ReLU: it is missing for W_up."
+        not_one_of(found[0], up.grad, {"h is what comes out of the ReLU: it is missing for W_up.": loud})
         same(found[0], up.grad, f"for {size} samples the gradient of W_up", 1e-4)
         same(found[1], down.grad, f"for {size} samples the gradient of W_down", 1e-4)
 
@@ -134,24 +133,22 @@ def check_logit_gradient(function):
         assert found.shape == (rows, experts), (
             f"the gradient has the shape {tuple(found.shape)}, not {(rows, experts)}."
         )
-        assert not torch.allclose(found, -logits.grad, atol=1e-5), "the sign is turned around."
-        assert not torch.allclose(found, gates * answers, atol=1e-5), (
-            "the weighted mean of the chosen is not subtracted: a logit gains only what it is better than the others."
-        )
+        right = logits.grad
+        not_one_of(found, right, {
+            "the sign is turned around.": -right,
+            "the weighted mean of the chosen is not subtracted: a logit gains only what it is better than the others.":
+                gates * answers,
+        })  # fmt: skip
         outside = found[gates == 0].abs().max()
         assert outside < 1e-6, f"an expert that was not chosen has a gradient of exactly 0, but you give {outside:.3g}."
         plain = torch.stack([row[chosen].mean() for row, chosen in zip(answers, gates > 0)])[:, None]
-        assert not torch.allclose(found, gates * (answers - plain), atol=1e-5), (
-            "the mean of the chosen is weighted: every answer counts with its gate."
-        )
         mean = (gates * answers).sum(dim=1, keepdim=True)
-        assert not torch.allclose(found, (gates > 0) * (answers - mean), atol=1e-5), (
-            "W_i in front of the bracket is missing."
-        )
-        assert not torch.allclose(found, logits.grad / rows, atol=1e-6), (
-            "the loss is a sum over the samples, not a mean."
-        )
-        same(found, logits.grad, f"for {rows} samples, {experts} experts and k = {k} the gradient", 1e-4)
+        not_one_of(found, right, {
+            "the mean of the chosen is weighted: every answer counts with its gate.": gates * (answers - plain),
+            "W_i in front of the bracket is missing.": (gates > 0) * (answers - mean),
+            "the loss is a sum over the samples, not a mean.": right / rows,
+        })  # fmt: skip
+        same(found, right, f"for {rows} samples, {experts} experts and k = {k} the gradient", 1e-4)
 
 
 class Counting:
@@ -160,7 +157,8 @@ class Counting:
     def __init__(self, width):
         self.expert, self.calls = Adapter(width, bottleneck=3, scale=1.0).eval(), []
         torch.nn.init.normal_(self.expert.up_proj.weight)
-        torch.nn.init.normal_(self.expert.down_proj.bias)  # else a gate could stand before the expert as well as behind it
+        # else a gate could stand before the expert as well as behind it
+        torch.nn.init.normal_(self.expert.down_proj.bias)
 
     def __call__(self, tokens):
         self.calls.append(tokens.shape[:-1].numel())

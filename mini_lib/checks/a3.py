@@ -224,20 +224,21 @@ def check_step_without_frozen(function):
         assert moved.any(), "no expert has changed: is `optimiser.step()` called, with gradients of this loss?"
         assert moved[~frozen].any() or not moved[frozen].any(), "the mask is upside down: True means frozen."
         held = before[frozen], found[frozen]
-        for gradient, fault in (
-            ("own", "the frozen experts are trained like the others: take their gradients away BEFORE the step."),
-            ("zero", "a gradient of zero is not none: AdamW's moments and its decay still moved the frozen experts."),
-            ("last", "the gradient of the last step is still there and moved the frozen experts: they must have none."),
-        ):
-            assert not torch.allclose(held[1], stepped(seed, one_step(frozen, gradient))[0][frozen]), fault
+        faults = {
+            "the frozen experts are trained like the others: take their gradients away BEFORE the step.": "own",
+            "a gradient of zero is not none: AdamW's moments and its decay still moved the frozen experts.": "zero",
+            "the gradient of the last step is still there and moved the frozen experts: they must have none.": "last",
+        }
+        wrong = {fault: stepped(seed, one_step(frozen, gradient))[0][frozen] for fault, gradient in faults.items()}
+        not_one_of(held[1], held[0], wrong)
         assert torch.equal(*held), "a frozen expert has changed: none of its parameters may, the biases neither."
         assert moved.tolist() == (~frozen).tolist(), "an expert that is free should be trained, and was not."
         right, right_gate, _ = stepped(seed, one_step(frozen))
-        for wrong, fault in (
-            (one_step(frozen, add=True), "the gradients of the last step were added to the new ones: clear them."),
-            (one_step(frozen, forget=True), "the moments of the free experts are gone: keep the optimiser as it is."),
-        ):
-            assert not torch.allclose(found[~frozen], stepped(seed, wrong)[0][~frozen], atol=1e-6), fault
+        added, forgotten = (stepped(seed, one_step(frozen, **how))[0] for how in ({"add": True}, {"forget": True}))
+        not_one_of(found[~frozen], right[~frozen], {
+            "the gradients of the last step were added to the new ones: clear them.": added[~frozen],
+            "the moments of the free experts are gone: keep the optimiser as it is.": forgotten[~frozen],
+        })  # fmt: skip
         same(found[~frozen], right[~frozen], "after the step the free experts", 1e-4)
         same(gate, right_gate, "the optimiser holds the router as well; after the step it", 1e-4)
         assert isinstance(told, float), f"return the loss as a float, not as a {type(told).__name__}."

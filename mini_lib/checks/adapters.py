@@ -49,11 +49,15 @@ def check_merged(function):
         assert weight.shape == (width, width), f"the weight has the shape {tuple(weight.shape)}, not {(width, width)}."
         assert bias.shape == (width,), f"the bias has the shape {tuple(bias.shape)}, not {(width,)}."
         right = scale * up[0] @ down[0]
-        turned = torch.allclose(weight, right.T, atol=1e-4)
-        assert not turned, "the weight is turned around: down acts first, so it stands right."
-        assert not torch.allclose(weight, right / scale, atol=1e-4), "the scale is missing in the weight."
+        not_one_of(weight, right, {
+            "the weight is turned around: down acts first, so it stands right.": right.T,
+            "the scale is missing in the weight.": right / scale,
+        })  # fmt: skip
         same(weight, right, f"with D = {width} and r = {r} the weight", tolerance=1e-4)
-        assert not torch.allclose(bias, scale * up[1], atol=1e-4), "the bias of down passes through up, too."
-        assert not torch.allclose(bias, up[0] @ down[1] + up[1], atol=1e-4), "the scale is missing in the bias."
+        together = up[0] @ down[1] + up[1]
+        not_one_of(bias, scale * together, {
+            "the bias of down passes through up, too.": scale * up[1],
+            "the scale is missing in the bias.": together,
+        })  # fmt: skip
         unmerged = scale * ((x @ down[0].T + down[1]) @ up[0].T + up[1])
         same(x @ weight.T + bias, unmerged, "for random x the merged layer", tolerance=1e-3)

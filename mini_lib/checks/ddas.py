@@ -2,9 +2,8 @@
 
 import torch
 
-from ..ddas import Autoencoder
-from ..ddas import select_below
-from .base import report, same
+from ..ddas import Autoencoder, select_below
+from .base import not_one_of, report, same
 
 
 @report
@@ -19,10 +18,11 @@ def check_reconstruction_error(function):
         if found.shape == (dim,):
             raise AssertionError("the mean goes over the features, not over the samples: one number for each sample.")
         assert found.shape == (size,), f"the errors should have the shape ({size},), not {tuple(found.shape)}."
-        assert not torch.allclose(found, right * dim, rtol=1e-4), "this is the sum over the features, not their mean."
-        assert not torch.allclose(found, right.sqrt(), rtol=1e-4), "this is the root of the error: leave it squared."
-        absolute = (autoencoder(features) - features).abs().mean(dim=1)
-        assert not torch.allclose(found, absolute, rtol=1e-4), "these are absolute differences: square them."
+        not_one_of(found, right, {
+            "this is the sum over the features, not their mean.": right * dim,
+            "this is the root of the error: leave it squared.": right.sqrt(),
+            "these are absolute differences: square them.": (autoencoder(features) - features).abs().mean(dim=1),
+        })  # fmt: skip
         same(found, right, f"for {size} samples of {dim} features, the error")
 
 
@@ -34,7 +34,9 @@ def check_selection(function):
     assert found.shape == (3,), f"for three images the answer should have the shape (3,), not {tuple(found.shape)}."
     found = [round(v) for v in found.tolist()]
     assert found[0] != 1, "task 0 has column 1: subtract 1 from the column."
-    assert found[0] == 0, f"errors 0.3, 0.1, 0.2 with threshold 0.15 are of task 0, not {found[0]}: compare the right way."
+    assert found[0] == 0, (
+        f"errors 0.3, 0.1, 0.2 with threshold 0.15 are of task 0, not {found[0]}: compare the right way."
+    )
     assert found[1] == -1, "where the reference (column 0) has the smallest error, the answer is -1."
     assert found[2] == -1, "where the smallest error, 0.25, is above the threshold, 0.15, the answer is -1."
     assert function(torch.tensor([[0.5, 0.25]]), 0.25).tolist() == [0], "an error equal to the threshold is accepted."

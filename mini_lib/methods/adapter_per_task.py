@@ -53,7 +53,9 @@ class AdapterPerTask(TrainedMethod):
         self.models = {}
         for i in sorted({int(key.split(".")[0]) for key in state}):
             model = self.new_model()
-            model.load_adapter_state_dict({k.removeprefix(f"{i}."): v for k, v in state.items() if k.startswith(f"{i}.")})
+            model.load_adapter_state_dict(
+                {k.removeprefix(f"{i}."): v for k, v in state.items() if k.startswith(f"{i}.")}
+            )
             self.models[model.tasks[0]] = model
 
     @property
