@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from .base import report, same
+from .base import not_one_of, report, same
 
 
 def _random_accuracies(tasks):
@@ -12,18 +12,6 @@ def _random_accuracies(tasks):
     generator = torch.Generator()
     generator.seed()
     return 100 * torch.rand(tasks, tasks, generator=generator, dtype=torch.float64)
-
-
-def _not_one_of(found, right, faults):
-    """Assert that `found`, where it is not `right`, is none of the wrong answers; faults: sentence -> wrong answer."""
-
-    def equal(one, other):
-        one, other = torch.as_tensor(one).double(), torch.as_tensor(other).double()
-        return one.shape == other.shape and torch.allclose(one, other, atol=1e-6)
-
-    if not equal(found, right):
-        for fault, wrong in faults.items():
-            assert not equal(found, wrong), fault
 
 
 @report
@@ -44,7 +32,7 @@ def check_rate_with_floor(function):
                     floor + (lr - floor) * (1 + math.cos(math.pi * step / iterations)) / 2
                 )
                 faults["the curve is cut off at the floor; let the whole cosine end there."] = max(floor, lr * fall)
-            _not_one_of(found, right, faults)
+            not_one_of(found, right, faults)
             where = f"at step {step} of {iterations}, with {warmup} of warm-up, lr {lr} and floor {floor}, the rate"
             same(found, right, where, 1e-9)
 
@@ -55,7 +43,7 @@ def check_transfer(function):
         a = _random_accuracies(tasks)
         right = torch.stack([a[:j, j].mean() for j in range(1, tasks)]).mean()
         found = function(a.clone())
-        _not_one_of(found, right, {
+        not_one_of(found, right, {
             "the diagonal is counted. Column j has the rows BEFORE task j only: a[:j, j].": torch.stack(
                 [a[: j + 1, j].mean() for j in range(1, tasks)]).mean(),
             "this is the mean over all cells above the diagonal. First take the mean of each column, then of those.":
@@ -81,7 +69,7 @@ def check_forgetting(function):
         found = function(a.clone())
         form = getattr(found, "shape", None)
         assert form != (tasks,), "nothing came after the last task, so it has no forgetting: return T - 1 numbers."
-        _not_one_of(found, right, {
+        not_one_of(found, right, {
             "the sign is turned around: points LOST are positive.": -right,
             "this counts from the diagonal. A task can be at its best later: take the maximum since it was learned.":
                 a.diagonal()[:last] - a[last, :last],
@@ -108,6 +96,6 @@ def check_interpolation(function):
             right = (1 - share) * kept[name] + share * two[name]
             turned = share * kept[name] + (1 - share) * two[name]
             fault = "share is the part of `after`: 0 gives `before`, 1 gives `after`."
-            _not_one_of(found[name], right, {fault: turned})
+            not_one_of(found[name], right, {fault: turned})
             same(found[name], right, f"with share {share} the weight {name!r}")
             assert torch.equal(one[name], kept[name]), "your function changes the weights of `before`; make new ones."
