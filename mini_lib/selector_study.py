@@ -4,6 +4,7 @@ Features, the block they are taken after, the rule, and the limit, each against 
 expert is trained: an image is sent well or it is not.
 """
 
+import argparse
 from functools import partial
 
 import numpy as np
@@ -130,6 +131,7 @@ def added(seeds=(0, 1, 2), order=1, log=print):
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser("python -m mini_lib.selector_study", description=__doc__.split("\n\n")[0]).parse_args()
     for file, study_of in ((FILE, study), (ADDED, added)):
         table = study_of()
         replace_file(file, partial(table.to_csv, index=False))
