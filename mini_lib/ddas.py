@@ -237,6 +237,8 @@ class DDAS(nn.Module):
         self.autoencoders.append(autoencoder.requires_grad_(False))
 
     def _errors_of(self, features):
+        if not self.autoencoders:
+            raise ValueError("DDAS has learned nothing yet: call learn_reference, then learn_task for each task.")
         return torch.stack([a.error(features) for a in self.autoencoders], dim=1)
 
     @torch.no_grad()

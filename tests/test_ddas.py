@@ -137,3 +137,8 @@ def test_features_computed_batch_by_batch(clip, looks, monkeypatch):
         calibrated = DDAS(clip, iterations=2)
         calibrated.learn_reference(noise)
         calibrated.learn_task(dark)
+
+
+def test_a_selector_that_has_learned_nothing_says_so(clip):
+    with pytest.raises(ValueError, match="learned nothing yet: call learn_reference"):
+        DDAS(clip).select(torch.zeros(2, 3, 32, 32))

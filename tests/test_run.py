@@ -245,6 +245,9 @@ def test_settings_by_task(clip, tokenizer, small):
     learner.learn(small.tasks[1])
     with pytest.raises(ValueError, match=f"iterations has no value for task '{names[2]}'"):
         learner.learn(small.tasks[2])
+    for wrong in ({"iterations": 0}, {"iterations": {"digits": -1}}, {"batch_size": 0}, {"accumulation": 1.5}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} is a whole number, at least 1, not"):
+            make_method("fine-tuning", clip, tokenizer, **wrong)
     with pytest.raises(ValueError, match="precision is one of"):
         made("fine-tuning", clip, tokenizer, small, precision="half")
 

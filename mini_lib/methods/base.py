@@ -3,6 +3,7 @@
 import inspect
 import math
 import random
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -160,6 +161,10 @@ class TrainedMethod(Method):
     ):  # fmt: skip
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {list(PRECISIONS)}, not {precision!r}.")
+        for name, value in {"iterations": iterations, "batch_size": batch_size, "accumulation": accumulation}.items():
+            for number in value.values() if isinstance(value, dict) else (value,):
+                if not (isinstance(number, Integral) and number >= 1):
+                    raise ValueError(f"{name} is a whole number, at least 1, not {number!r}.")
         super().__init__(
             clip, tokenizer, **own, learning_rate=learning_rate, iterations=iterations, batch_size=batch_size,
             label_smoothing=label_smoothing, warmup=warmup, precision=precision, checkpointing=checkpointing,
