@@ -233,6 +233,10 @@ def main(arguments=None):
         unknown = set(options.names or ()) - set(study.contestants)
         if unknown:
             raise ValueError(f"{min(unknown)!r} does not take part: this study has {', '.join(study.contestants)}.")
+        if not set(options.orders or ()) <= {1, 2}:
+            raise ValueError(f"orders {options.orders}: a stream has the orders 1 and 2.")
+        if min(options.seeds or [0]) < 0:
+            raise ValueError(f"seeds {options.seeds}: a seed is a whole number, at least 0.")
         file = options.out or RESULTS / study.file
         before = load_results(study, file)
         table = compare(

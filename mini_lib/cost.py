@@ -207,6 +207,8 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, default=20 if cuda else 5, help="steps timed; 0 counts saved bytes only")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the CSV")
     options = parser.parse_args(arguments)
+    if options.batch < 1 or options.classes < 1 or options.steps < 0:
+        parser.error("--batch and --classes are at least 1, --steps is at least 0.")
     device = torch.device("cuda" if cuda else "cpu")
     for precision in options.precision:
         for method, settings in CASES:

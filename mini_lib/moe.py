@@ -161,6 +161,8 @@ class MoEClip(nn.Module):
         super().__init__()
         if text_router_token not in ("sot", "eot"):
             raise ValueError(f"text_router_token is 'sot' or 'eot', not {text_router_token!r}.")
+        if bottleneck < 1:
+            raise ValueError(f"bottleneck is at least 1, not {bottleneck!r}: it is the width inside an expert.")
         self.clip = clip.requires_grad_(False)
         self.text_router_token, self.checkpointing, self.gate_noise = text_router_token, checkpointing, gate_noise
         self.tasks = []
@@ -204,8 +206,10 @@ class MoEClip(nn.Module):
         """After a task: freeze its most used experts in every block of both towers (the paper's activate–freeze).
 
         number: how many a block, as counted over the task's training; 2 in the official code whatever k is; None
-        freezes all that were used at all.
+        freezes all that were used at all. Raises ValueError where it is negative.
         """
+        if number is not None and number < 0:
+            raise ValueError(f"{number!r} experts cannot be frozen: take 0 or more, or None for all that were used.")
         for layer in self.layers:
             layer.freeze(len(layer.experts) if number is None else number)
 

@@ -66,6 +66,10 @@ def test_results_of_other_settings_are_refused(tmp_path):
 def test_the_command_refuses_in_one_sentence(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="^ValueError: 'gpt' does not take part: this study has as here, text"):
         main(["choices", "--names", "gpt"])
+    with pytest.raises(SystemExit, match="^ValueError: orders .1, 3.: a stream has the orders 1 and 2"):
+        main(["--orders", "1", "3"])
+    with pytest.raises(SystemExit, match="^ValueError: seeds .-1.: a seed is a whole number, at least 0"):
+        main(["--seeds", "-1"])
     with pytest.raises(SystemExit):
         main(["everything"])
     assert "invalid choice: 'everything'" in capsys.readouterr().err

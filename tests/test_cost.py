@@ -58,6 +58,13 @@ def test_an_unknown_model():
         cost.shapes("ViT-B-17")
 
 
+@pytest.mark.parametrize("option", ["--batch=0", "--classes=0", "--steps=-1"])
+def test_the_command_refuses_counts_that_cannot_be(option, capsys):
+    with pytest.raises(SystemExit):
+        cost.main([option, "--out", "never.csv"])
+    assert "--batch and --classes are at least 1, --steps is at least 0." in capsys.readouterr().err
+
+
 def test_no_more_than_may_change_gets_a_gradient(clip, tokenizer):
     """The count of 44.3 million, on a small model: experts and one task's routers with their noise, nothing else."""
     learner = make_method("moe-adapters", clip, tokenizer, num_experts=2, selector="known")

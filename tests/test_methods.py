@@ -104,6 +104,11 @@ def test_zscl_consolidation_by_hand(clip, tokenizer, small):
     assert loss(None, None).item() == pytest.approx(2 + 0.5 * 0.01 * zscl.clip.visual.proj.numel(), rel=1e-5)
 
 
+def test_wise_ft_goes_between_old_and_new(clip, tokenizer):
+    with pytest.raises(ValueError, match=r"alpha lies between 0 .*, not 2"):
+        make_method("wise-ft", clip, tokenizer, alpha=2)
+
+
 def test_zscl_wants_captions(clip, tokenizer, small):
     with pytest.raises(ValueError, match="needs reference images and captions"):
         make_method("zscl", clip, tokenizer, reference=small.reference, captions=[])

@@ -178,5 +178,9 @@ def test_bad_settings(clip):
         model.add_task("a")
     with pytest.raises(ValueError, match="'sot' or 'eot'"):
         MoEClip(clip, text_router_token="cls")
+    with pytest.raises(ValueError, match="bottleneck is at least 1, not 0"):
+        MoEClip(clip, bottleneck=0)
+    with pytest.raises(ValueError, match="-1 experts cannot be frozen: take 0 or more"):
+        model.freeze_used_experts(-1)
     with pytest.raises(ValueError, match="take a ViT CLIP"):
         MoEClip(open_clip.create_model("RN50", pretrained=None), num_experts=2)

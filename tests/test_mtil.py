@@ -463,6 +463,10 @@ def test_check_says_that_nothing_is_there(tmp_path, capsys):
     text = capsys.readouterr().out
     assert text.count(" missing ") == text.count("to get it: ") == 12 and "0 of 12" in text
     assert not (tmp_path / "nowhere").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        main(["check", "--root", str(tmp_path / "file")])
+    assert "is a file: name the folder" in capsys.readouterr().err
 
 
 def test_download_starts_over_cleanly(complete, monkeypatch, capsys):

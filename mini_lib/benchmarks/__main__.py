@@ -123,6 +123,8 @@ def main(arguments=None):
     command.add_argument("--only", nargs="+", choices=SOURCES, default=list(SOURCES), metavar="NAME")
     command.add_argument("--download", action="store_true", help="fetch those that torchvision can download")
     chosen = parser.parse_args(arguments)
+    if Path(chosen.root).is_file():
+        parser.error(f"--root {chosen.root} is a file: name the folder that holds the data sets, or will.")
     try:
         return 0 if check(chosen.root, chosen.only, chosen.download) else 1
     except KeyboardInterrupt:

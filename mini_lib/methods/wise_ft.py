@@ -15,6 +15,8 @@ class WiSEFT(FineTuning):
     name = "wise-ft"
 
     def __init__(self, clip, tokenizer, alpha=0.8, **training):
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha lies between 0 (the old weights) and 1 (the new ones), not {alpha!r}.")
         super().__init__(clip, tokenizer, **training)
         self.settings["alpha"] = alpha
 
