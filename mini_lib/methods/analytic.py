@@ -13,7 +13,7 @@ from .base import Method
 class Analytic(Method):
     """Ridge regression from random features of the frozen CLIP to the classes of all tasks (RAIL, primal form).
 
-    h = relu(W f) with W random; (sum h h^T + ridge I)^-1 and the weights are updated batch by batch (Woodbury's identity),
+    h = relu(f(x) M) with M random; (sum h^T h + ridge I)^-1 and the weights are updated batch by batch (Woodbury's identity),
     and equal those of all data at once. In scores, `share` of the regression and the rest of the zero-shot probabilities.
     Images of tasks not yet learned get CLIP's answer. (Xu et al. 2024, NeurIPS.)
     """
@@ -25,7 +25,7 @@ class Analytic(Method):
         dim = clip.encode_image(torch.zeros(1, 3, *clip.visual.image_size, device=self.device)).shape[1]
         generator = torch.Generator().manual_seed(seed)
         self.projection = (torch.randn(dim, hidden, generator=generator) / dim**0.5).to(self.device)
-        self.inverse = torch.eye(hidden, dtype=torch.float64, device=self.device) / ridge  # of sum h h^T + ridge I
+        self.inverse = torch.eye(hidden, dtype=torch.float64, device=self.device) / ridge  # of sum h^T h + ridge I
         self.weights = self.inverse.new_zeros(hidden, 0)  # a column a class
         self.first = {}  # a task's name -> its first column
 
@@ -67,7 +67,7 @@ class Analytic(Method):
 def update(inverse, weights, h, targets):
     """The solution after one more batch. inverse (H, H), weights (H, C), h (B, H), targets (B, C) -> inverse, weights
 
-    R <- R - R h^T (I + h R h^T)^-1 h R, then w <- w + R h^T (y - h w): only a (B, B) matrix is inverted.
+    Q <- Q - Q h^T (I + h Q h^T)^-1 h Q, then V <- V + Q h^T (y - h V): only a (B, B) matrix is inverted.
     """
     gain = inverse @ h.T
     inner = torch.eye(len(h), dtype=h.dtype, device=h.device) + h @ gain
