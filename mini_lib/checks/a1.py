@@ -15,7 +15,7 @@ from .graded import graded
 def check_grouped_loss(function):
     a, b = torch.randn(2, 6, 5)
     cosines, s = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T, 4.0
-    own = torch.as_tensor(function(a, b, torch.arange(6), s))
+    own = torch.as_tensor(function(a, b, torch.arange(6), s)).float()
     assert own.shape == (), f"the loss is one number, a mean over the images; yours has the shape {tuple(own.shape)}."
     plain = F.cross_entropy(s * cosines, torch.arange(6))
     for wrong, fault in (
@@ -70,7 +70,9 @@ def check_joint_predictions(function):
     for sizes in ((3, 2, 4), (1, 5)):
         images, classes = torch.randn(30, 6), [F.normalize(torch.randn(n, 6), dim=-1) for n in sizes]
         found = function(images, classes)
-        assert isinstance(found, tuple) and len(found) == 2, "return two tensors: the tasks (B,) and the classes (B,)."
+        assert isinstance(found, (tuple, list)) and len(found) == 2, (
+            "return two tensors: the tasks (B,) and the classes (B,)."
+        )
         task, label = found
         for what, values in (("tasks", task), ("classes", label)):
             assert values.shape == (30,), f"the {what} have the shape {tuple(values.shape)}, not (30,)."
@@ -103,7 +105,9 @@ def check_damage_by_step(function):
         return np.array([old, [np.mean(lost[i][i + 1 :]) if i < T - 1 else nan for i in range(T)]])
 
     found = function(A.copy(), z.copy())
-    assert isinstance(found, tuple) and len(found) == 2, "return two arrays: the losses of old and of unseen tasks."
+    assert isinstance(found, (tuple, list)) and len(found) == 2, (
+        "return two arrays: the losses of old and of unseen tasks."
+    )
     shapes = [np.shape(part) for part in found]
     assert shapes == [(T,), (T,)], (
         f"for {T} tasks both should have the shape ({T},), but have {shapes[0]} and {shapes[1]}."

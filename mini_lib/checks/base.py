@@ -1,21 +1,34 @@
 """What every check is made of: a verdict in one sentence, a comparison, and the summary at a notebook's end."""
 
-from functools import wraps
+from functools import partial, wraps
 
 import numpy as np
 import torch
 
 
 def answering(function):
-    """The function, with a sentence where it returns nothing."""
+    """The function, with a sentence where it returns nothing, or changes an array that it was given."""
 
     @wraps(function)
     def answer(*arguments, **named):
+        before = [value.copy() for value in _arrays(arguments)]
         found = function(*arguments, **named)
         assert found is not None, "the answer is None: does the function return it?"
+        after = _arrays(arguments)
+        same_still = len(after) == len(before) and all(map(partial(np.array_equal, equal_nan=True), after, before))
+        assert same_still, "the function changes its input: work on a copy."
         return found
 
     return answer
+
+
+def _arrays(value):
+    """Arrays and tensors in lists, tuples and dicts, as arrays that share their memory."""
+    if isinstance(value, (list, tuple, dict)):
+        return [array for part in (value.values() if isinstance(value, dict) else value) for array in _arrays(part)]
+    return [np.asarray(value.detach() if torch.is_tensor(value) else value)] * isinstance(
+        value, (np.ndarray, torch.Tensor)
+    )
 
 
 def report(check):
@@ -43,8 +56,13 @@ def same(found, expected, what, tolerance=1e-5):
         torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None) for value in (found, expected)
     )
     assert found.shape == expected.shape, f"{what} has the shape {tuple(found.shape)}, not {tuple(expected.shape)}."
-    near = torch.allclose(found.double(), expected.double(), atol=tolerance, rtol=tolerance)
-    assert near, f"{what} should be {_short(expected)}, but is {_short(found)}."
+    near = torch.isclose(found.double(), expected.double(), atol=tolerance, rtol=tolerance).flatten()
+    if not near.all():
+        first = int((~near).nonzero()[0])
+        wanted, given = (_short(values, first) for values in (expected, found))
+        if wanted == given:
+            wanted, given = (_short(values, first, digits=9) for values in (expected, found))
+        raise AssertionError(f"{what} should be {wanted}, but is {given}{f', from entry {first} on' * (first > 0)}.")
 
 
 def not_one_of(found, right, faults):
@@ -54,10 +72,10 @@ def not_one_of(found, right, faults):
         assert not hit or np.allclose(wrong, right, 1e-4, 1e-5, equal_nan=True), fault
 
 
-def _short(tensor):
-    if tensor.ndim == 0:
-        return f"{tensor.item():.4g}"
-    return str([round(value, 3) for value in tensor.double().flatten()[:6].tolist()])
+def _short(tensor, first, digits=4):
+    """A number, or up to six from the first that differs."""
+    shown = [f"{value:.{digits}g}" for value in tensor.double().flatten()[first : first + 6].tolist()]
+    return f"[{', '.join(shown)}]" if tensor.ndim else shown[0]
 
 
 def summary(rows):

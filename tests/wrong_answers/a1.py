@@ -50,8 +50,9 @@ def grouped_loss(image_features, text_features, group, scale):
     "a number without a gradient": ("a1-q1", "hidden", "must have a gradient", """
 def grouped_loss(image_features, text_features, group, scale):
     a, b = F.normalize(image_features.detach(), dim=-1), F.normalize(text_features.detach(), dim=-1)
-    p = (scale * a @ b.T).softmax(dim=1)
-    return -(p * (group[:, None] == group)).sum(dim=1).log().mean()
+    logits = scale * a @ b.T
+    fitting = logits.masked_fill(group[:, None] != group, -torch.inf)
+    return (logits.logsumexp(dim=1) - fitting.logsumexp(dim=1)).mean()
 """),
     "probability of the right class": ("a1-q2", "visible", "not that of its label", """
 def honest_scale(cosines, labels):
@@ -238,5 +239,34 @@ def matrix_with(transfer, average, last):
 def matrix_with(transfer, average, last):
     rest = 55.0 if transfer == 40 else 62.0
     return np.array([[rest, transfer, transfer], [rest, rest, transfer], [last, last, last]])
+"""),
+    "a probability that underflows": ("a1-q1", "hidden", "a probability of exp(-400) becomes 0", """
+def grouped_loss(image_features, text_features, group, scale):
+    p = (scale * F.normalize(image_features, dim=-1) @ F.normalize(text_features, dim=-1).T).softmax(dim=1)
+    return -(p * (group[:, None] == group)).sum(dim=1).log().mean()
+"""),
+    "missing classes filled up with zeros": ("a1-q3", "hidden", "a 0 for a missing class must not", """
+def joint_predictions(image_features, class_vectors):
+    padded = torch.nn.utils.rnn.pad_sequence(list(class_vectors), batch_first=True)  # (T, C, D)
+    best = torch.einsum("bd,tcd->btc", image_features, padded).flatten(1).argmax(dim=1)
+    return best // padded.shape[1], best % padded.shape[1]
+"""),
+    "accuracies spoilt": ("a1-q5", "visible", "changes its input", """
+def share_forgotten(accuracies, num_classes):
+    accuracies -= 100 / num_classes
+    last = len(accuracies) - 1
+    best = np.array([accuracies[j:last, j].max() for j in range(last)])
+    return (best - accuracies[last, :last]) / best
+"""),
+    "a share of at most 1": ("a1-q5", "hidden", "where a task fell from 60 % to 10 %", """
+def share_forgotten(accuracies, num_classes):
+    last = len(accuracies) - 1
+    best = np.array([accuracies[j:last, j].max() for j in range(last)])
+    return np.minimum((best - accuracies[last, :last]) / (best - 100 / num_classes[:last]), 1)
+"""),
+    "whole cells": ("a1-q6", "hidden", "Transfer, Average and Last of your matrix", """
+def matrix_with(transfer, average, last):
+    rest = 3 * average - last - transfer
+    return np.array([[rest, transfer, transfer], [rest, rest, transfer], [last, last, last]]).astype(int)
 """),
 }  # fmt: skip

@@ -237,4 +237,53 @@ def bottleneck_within(width, num_experts, num_tasks, budget):
     left = budget - 2 * num_tasks * width * num_experts - num_experts * width
     return left // (num_experts * (2 * width + 1))
 """),
+    "grad by its name": ("a2-q1", "visible", "calls autograd", """
+from torch.autograd import grad
+
+
+def adapter_gradients(x, delta, down_weight, up_weight, scale):
+    down, up = down_weight.clone().requires_grad_(), up_weight.clone().requires_grad_()
+    return grad((scale * (x @ down.T).relu() @ up.T * delta).sum(), (up, down))
+"""),
+    "forward mode": ("a2-q4", "visible", "calls autograd", """
+from torch.func import jacfwd
+
+
+def logit_gradient(logits, k, answers):
+    return jacfwd(lambda z: (top_k_softmax(z, k) * answers).sum())(logits)
+"""),
+    "all that reach the k-th largest": ("a2-q3", "hidden", "where all logits are equal", """
+def allowed_gates(logits, k, allowed):
+    if not allowed.any():
+        return torch.zeros_like(logits)
+    z = logits.masked_fill(~allowed, -torch.inf)
+    kth = z.sort(dim=1, descending=True).values[:, k - 1 : k]
+    return z.masked_fill(z < kth, -torch.inf).softmax(dim=1)
+"""),
+    "all that reach the k-th largest, gradient": ("a2-q4", "hidden", "where all logits are equal", """
+def logit_gradient(logits, k, answers):
+    kth = logits.sort(dim=1, descending=True).values[:, k - 1 : k]
+    gates = logits.masked_fill(logits < kth, -torch.inf).softmax(dim=1)
+    return gates * (answers - (gates * answers).sum(dim=1, keepdim=True))
+"""),
+    "experts without a gradient": ("a2-q5", "hidden", "no gradient passes through the experts to x", """
+def mixture_per_token(x, gates, experts):
+    tokens, weights = x.flatten(0, 1), gates.flatten(0, 1)
+    added = torch.zeros_like(tokens)
+    for e, expert in enumerate(experts):
+        rows = weights[:, e].nonzero().squeeze(1)
+        if len(rows):
+            added = added.index_add(0, rows, weights[rows, e, None] * expert(tokens[rows]).detach())
+    return added.view_as(x)
+"""),
+    "small gates left out": ("a2-q5", "visible", "only these are computed", """
+def mixture_per_token(x, gates, experts):
+    tokens, weights = x.flatten(0, 1), gates.flatten(0, 1)
+    added = torch.zeros_like(tokens)
+    for e, expert in enumerate(experts):
+        rows = (weights[:, e] > 1e-3).nonzero().squeeze(1)
+        if len(rows):
+            added = added.index_add(0, rows, weights[rows, e, None] * expert(tokens[rows]))
+    return added.view_as(x)
+"""),
 }  # fmt: skip

@@ -136,7 +136,7 @@ def frozen_masks(counts, number):
         masks[tower] = chosen.long().cumsum(dim=0) > 0
     return masks
 """),
-    "counts spoilt": ("a3-q2", "hidden", "changes the counts", """
+    "counts spoilt": ("a3-q2", "visible", "changes its input", """
 def frozen_masks(counts, number):
     masks = {}
     for tower, used in counts.items():
@@ -485,6 +485,118 @@ def mixed_batch(x, task, routers, experts):
         rows = gates[:, e] > 0
         if rows.any():
             added[rows] += gates[rows, e, None, None] * expert(x[rows])
+    return added
+"""),
+    "a slice from -0": ("a3-q2", "hidden", "a slice from -0 takes all", """
+def frozen_masks(counts, number):
+    masks = {}
+    for tower, used in counts.items():
+        ranking = used.flip(2).argsort(dim=2, stable=True)[:, :, -number:]
+        ranking = used.shape[2] - 1 - ranking
+        by_this_task = torch.zeros_like(used, dtype=torch.bool).scatter(2, ranking, True) & (used > 0)
+        masks[tower] = by_this_task.long().cumsum(dim=0) > 0
+    return masks
+"""),
+    "used more than once": ("a3-q2", "visible", "should have frozen", """
+def frozen_masks(counts, number):
+    masks = {}
+    for tower, used in counts.items():
+        ranking = used.argsort(dim=2, descending=True, stable=True)[:, :, :number]
+        by_this_task = torch.zeros_like(used, dtype=torch.bool).scatter(2, ranking, True) & (used > 1)
+        masks[tower] = by_this_task.long().cumsum(dim=0) > 0
+    return masks
+"""),
+    "masks spoilt": ("a3-q3", "visible", "changes its input", """
+def reuse(counts, frozen):
+    frozen[1:] = frozen[:-1].clone()
+    frozen[0] = False
+    return 100 * (counts * frozen).sum(dim=2) / counts.sum(dim=2), 100 * frozen.double().mean(dim=2)
+"""),
+    "another module in the list": ("a3-q4", "visible", "trained like the others", """
+import copy
+
+
+def step_without_frozen(loss, optimiser, experts, frozen):
+    kept = [copy.deepcopy(expert) for expert in experts]
+    optimiser.zero_grad()
+    value = loss()
+    value.backward()
+    optimiser.step()
+    for e, still in enumerate(frozen.tolist()):
+        if still:
+            experts[e] = kept[e]
+    return value.item()
+"""),
+    "nothing to do if all are frozen": ("a3-q4", "hidden", "with all frozen the router", """
+def step_without_frozen(loss, optimiser, experts, frozen):
+    if frozen.all():
+        return loss().item()
+    optimiser.zero_grad()
+    value = loss()
+    value.backward()
+    for expert, still in zip(experts, frozen.tolist()):
+        if still:
+            for parameter in expert.parameters():
+                parameter.grad = None
+    optimiser.step()
+    return value.item()
+"""),
+    "a batch of one squeezed": ("a3-q5", "hidden", "for a single sample the drift has the shape ()", """
+def drift_and_bound(gates, then, now):
+    change = now - then
+    drift = (gates[:, None] @ change).squeeze().norm(dim=-1)
+    return drift, (gates * change.norm(dim=2)).sum(dim=1)
+"""),
+    "three by heart": ("a3-q5", "hidden", "with three frozen experts the", """
+def drift_and_bound(gates, then, now):
+    values, chosen = gates.topk(min(3, gates.shape[1]), dim=1)
+    change = (now - then).gather(1, chosen[:, :, None].expand(-1, -1, now.shape[2]))
+    drift = (values[:, :, None] * change).sum(dim=1).norm(dim=1)
+    return drift, (values * change.norm(dim=2)).sum(dim=1)
+"""),
+    "two by heart": ("a3-q6", "hidden", "what is added", """
+def mixed_batch(x, task, routers, experts):
+    gates = x.new_zeros(len(x), len(experts))
+    for t, router in enumerate(routers):
+        rows = (task == t).nonzero().squeeze(1)
+        if len(rows):
+            gates = gates.index_put((rows,), router(x[rows, 0]))
+    chosen = torch.zeros_like(gates).scatter(1, gates.topk(2, dim=1).indices, 1.0) * (task >= 0)[:, None]
+    chosen = chosen * (gates > 0)
+    added = torch.zeros_like(x)
+    for e, expert in enumerate(experts):
+        rows = chosen[:, e].nonzero().squeeze(1)
+        if len(rows):
+            added = added.index_add(0, rows, gates[rows, e, None, None] * expert(x[rows]))
+    return added
+"""),
+    "the input added": ("a3-q6", "visible", "the input itself is not part of it", """
+def mixed_batch(x, task, routers, experts):
+    gates = x.new_zeros(len(x), len(experts))
+    for t, router in enumerate(routers):
+        rows = (task == t).nonzero().squeeze(1)
+        if len(rows):
+            gates = gates.index_put((rows,), router(x[rows, 0]))
+    added = x.clone()
+    for e, expert in enumerate(experts):
+        rows = gates[:, e].nonzero().squeeze(1)
+        if len(rows):
+            added = added.index_add(0, rows, gates[rows, e, None, None] * expert(x[rows]))
+    return added
+"""),
+    "cut off from x": ("a3-q6", "hidden", "no gradient passes through the experts to x", """
+def mixed_batch(x, task, routers, experts):
+    x = x.detach()
+    gates = x.new_zeros(len(x), len(experts))
+    for t, router in enumerate(routers):
+        rows = (task == t).nonzero().squeeze(1)
+        if len(rows):
+            gates = gates.index_put((rows,), router(x[rows, 0]))
+    added = torch.zeros_like(x)
+    for e, expert in enumerate(experts):
+        rows = gates[:, e].nonzero().squeeze(1)
+        if len(rows):
+            added = added.index_add(0, rows, gates[rows, e, None, None] * expert(x[rows]))
     return added
 """),
 }  # fmt: skip

@@ -367,4 +367,64 @@ def true_accepts_at(own, others, rate):
     limit = others.sort().values[allowed]
     return 100 * (own <= limit).double().mean()
 """),
+    "NaN to 0": ("a4-q1", "hidden", "where a channel is 7 in all reference images", """
+def standardised_statistics(patches, reference):
+    def statistics(tokens):
+        return torch.cat([tokens.mean(dim=1), tokens.std(dim=1)], dim=1)
+
+    known = statistics(reference)
+    return ((statistics(patches) - known.mean(dim=0)) / known.std(dim=0)).nan_to_num()
+"""),
+    "an autoencoder of the library": ("a4-q2", "visible", "uses `Autoencoder`", """
+def paper_errors(raw, w_in, b_in, w_out, b_out):
+    errors = []
+    for a in range(len(w_in)):
+        model = Autoencoder(w_in.shape[2], w_in.shape[1])
+        model.encoder[0].weight.data, model.encoder[0].bias.data = w_in[a], b_in[a]
+        model.decoder[0].weight.data, model.decoder[0].bias.data = w_out[a], b_out[a]
+        errors.append(model.error(raw.sigmoid()).detach())
+    return torch.stack(errors, dim=1)
+"""),
+    "tables spoilt": ("a4-q3", "visible", "changes its input", """
+def own_limits(tables, held_out, q):
+    limits = []
+    for t, (errors, part) in enumerate(zip(tables, held_out)):
+        errors[:, 1:] /= errors[:, :1].clone()
+        limits.append(errors[part, t + 1].quantile(q))
+    return torch.stack(limits)
+"""),
+    "two that are equal raise no doubt": ("a4-q4", "hidden", "limits 1 and margin 2", """
+def choose_or_doubt(errors, limits, margin):
+    answers = []
+    for row in errors[:, 1:] / errors[:, :1] / limits:
+        values = row.unique()
+        sure = values[0] <= 1 and (len(values) == 1 or values[1] >= margin * values[0])
+        answers.append(int(row.argmin()) if sure else -1)
+    return torch.tensor(answers)
+"""),
+    "one image squeezed": ("a4-q4", "hidden", "for a single image the answer has the shape ()", """
+def choose_or_doubt(errors, limits, margin):
+    relative = errors[:, 1:] / errors[:, :1] / limits
+    ordered, tasks = relative.sort(dim=1)
+    sure = ordered[:, 0] <= 1
+    if len(limits) > 1:
+        sure = sure & (ordered[:, 1] >= margin * ordered[:, 0])
+    return torch.where(sure, tasks[:, 0], -1).squeeze()
+"""),
+    "rounded up": ("a4-q6", "hidden", "do not round it up", """
+def true_accepts_at(own, others, rate):
+    best = 0.0
+    for threshold in own.tolist():
+        if (others <= threshold).sum().item() <= round(rate * len(others) / 100 + 0.3):
+            best = max(best, 100 * (own <= threshold).sum().item() / len(own))
+    return best
+"""),
+    "no threshold above 1": ("a4-q6", "hidden", "errors may lie above 1", """
+def true_accepts_at(own, others, rate):
+    best = 0.0
+    for threshold in torch.linspace(0, 1, 10001).tolist():
+        if 100 * (others <= threshold).sum().item() <= rate * len(others):
+            best = max(best, 100 * (own <= threshold).sum().item() / len(own))
+    return best
+"""),
 }  # fmt: skip
