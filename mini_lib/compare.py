@@ -83,7 +83,9 @@ class Judge:
         self.label, self.learner, self.benchmark, self.folder, self.how = label, learner, benchmark, folder, how
         self.other = DDAS(learner.clip, **how) if set(how) - {"selector", "granularity"} else None
         self.matrix = self._kept("accuracy")
-        self.routing = None if "selector" in how else self._kept("routing")
+        self.routing = None
+        if "selector" not in how:  # a stop may have come between the two files
+            self.routing = AccuracyMatrix(self.matrix.tasks, self._kept("routing").values[: self.matrix.done])
 
     def _file(self, what):
         return self.folder / f"{self.label.strip(', ').replace(', ', '-').replace(' ', '_')}-{what}.csv"

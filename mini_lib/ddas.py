@@ -122,7 +122,7 @@ def select_below(errors, threshold):
     The first of equal errors wins, as in the official code.
     """
     smallest, best = errors.min(dim=1)
-    return torch.where(smallest > threshold, 0, best) - 1
+    return torch.where(smallest <= threshold, best, 0) - 1  # where the error is no number, too
 
 
 def select_calibrated(errors, limits):
@@ -135,7 +135,7 @@ def select_calibrated(errors, limits):
         return errors.new_full((len(errors),), -1, dtype=torch.long)
     relative = errors[:, 1:] / errors[:, :1] / limits  # (N, T): at most 1 where the task knows the image
     smallest, best = relative.min(dim=1)
-    return torch.where(smallest > 1, -1, best)
+    return torch.where(smallest <= 1, best, -1)
 
 
 class DDAS(nn.Module):

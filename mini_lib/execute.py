@@ -29,18 +29,27 @@ def load_parameters(notebook, file, changes=()):
         raise ValueError(f"{file} is no YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(parameters, dict):
         raise ValueError(f"{file} must map parameter names to values, one a line: NAME: value.")
+    parameters = {name: _number(value) for name, value in parameters.items()}
     for change in changes:
         name, sign, value = change.partition("=")
         if not sign:
             raise ValueError(f"{change!r} is no change of a parameter: write NAME=VALUE.")
         try:
-            parameters[name] = yaml.safe_load(value)
+            parameters[name] = _number(yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise ValueError(f"{change!r} is no change of a parameter: its value is no YAML.") from error
     unknown = sorted(set(map(str, parameters)) - set(known))
     if unknown:
         raise ValueError(f"{file}: unknown parameters {unknown}. {Path(notebook).name} knows {sorted(known)}.")
     return parameters
+
+
+def _number(value):
+    """A number where YAML 1.1 sees a text because it has no point, such as 1e-3."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def run_with_papermill(notebook, executed, **options):

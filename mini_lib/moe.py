@@ -266,6 +266,10 @@ class MoEClip(nn.Module):
         """Take over what `adapter_state_dict` gave; routers are added as needed."""
         state = dict(state)
         names = bytes(state.pop("task_names").tolist()).decode().split("\n")
+        if names[: len(self.tasks)] != self.tasks:
+            raise ValueError(
+                f"the checkpoint has the tasks {names}, this model has {self.tasks}: they must begin alike."
+            )
         for name in names[len(self.tasks) :]:
             if name:
                 self.add_task(name)

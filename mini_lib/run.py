@@ -26,7 +26,7 @@ def evaluate(method, task, dataset=None, batch_size=128):
     judged at once, as many as in the official code, whose selector decides once for all of them.
     """
     correct, selected = [], []
-    for images, labels in loader(dataset or task.test, batch_size):
+    for images, labels in loader(task.test if dataset is None else dataset, batch_size):
         if hasattr(method, "select"):
             selected.append(method.select(images, task))
             scores = method.scores(images, task, selected[-1])
@@ -42,6 +42,8 @@ def evaluate(method, task, dataset=None, batch_size=128):
                 f"{type(method).__name__} gave scores that are no finite numbers on {task.name!r}."
             )
         correct.append(scores.argmax(dim=1).cpu() == labels)
+    if not correct:
+        raise ValueError(f"task {task.name!r} has no images to test on.")
     accuracy = 100 * torch.cat(correct).double().mean().item()
     return accuracy, torch.cat(selected).cpu() if selected else None
 
@@ -73,31 +75,46 @@ def run(method, benchmark, out, log=print, after_task=None):
     their own router once it is there, to the original CLIP before). The same call again goes on after the last task
     that was finished, and ends in the same numbers. after_task(number of tasks learned) is called before a row counts
     as done. What a class-incremental benchmark does not test yet is NaN.
-    Raises ValueError where `out` holds a run of other settings or a damaged checkpoint, OSError where it cannot be
-    written to.
+    Raises ValueError where `out` holds a run of other settings or of another CLIP, or a damaged or missing file, where
+    two tasks have one name, and where the method cannot do what is asked of it; OSError where `out` cannot be written to.
     """
     out = Path(out)
     names = [task.name for task in benchmark.tasks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two tasks have the same name: {names}.")
+    if method.interrupted:
+        raise ValueError(
+            f"this {method.name!r} was stopped in the middle of a task: make the method anew, and run it again; "
+            f"what is finished lies in {out}."
+        )
+    if method.knows_tasks and benchmark.tested(1)[0].name not in names:
+        raise ValueError(
+            f"{method.name!r} judges an image by the name of its task; {benchmark.name!r} does not tell it."
+        )
     settings = {
-        "method": method.name, "method_settings": method.settings,
+        "method": method.name, "method_settings": method.settings, "clip": {"checksum": method.start},
         "benchmark": benchmark.name, "benchmark_settings": benchmark.settings, "tasks": names,
     }  # fmt: skip
     _claim(out, json.loads(json.dumps(settings)))
     learned, seconds = _resume(method, out)
-    matrix, routing = (
-        AccuracyMatrix.from_csv(out / name) if (out / name).exists() else AccuracyMatrix(names)
-        for name in (MATRIX, ROUTING)
-    )  # fmt: skip
-    if matrix.done > learned:
+    matrix = _read(out / MATRIX, names)
+    if matrix.done not in (learned, learned - 1):
         raise ValueError(
-            f"{out} holds results of {matrix.done} tasks but a checkpoint of {learned}: delete the folder."
+            f"{out} holds results of {matrix.done} tasks but a checkpoint of {learned}: one of the files was lost or "
+            "exchanged. Delete the folder to start this run again."
         )
+    routing = _read(out / ROUTING, names)
+    if hasattr(method, "select") and routing.done < matrix.done:
+        raise ValueError(f"{out / ROUTING} is missing or too short. Delete {out} to start this run again.")
+    routing = AccuracyMatrix(names, routing.values[: matrix.done])  # a stop may have come between the two files
     if matrix.done == len(names):
         log(f"{method.name}: all {len(names)} tasks are done already, in {out}")
     for i, task in progress(list(enumerate(benchmark.tasks)), method.name):
         if i >= learned:
             began = time.perf_counter()
+            method.interrupted = True
             method.learn(task)
+            method.interrupted = False
             seconds += time.perf_counter() - began
             facts = {"tasks": str(i + 1), "seconds": f"{seconds:.2f}"}
             state = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
@@ -132,14 +149,30 @@ def _claim(out, settings):
     if not file.exists():
         replace_file(file, lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
         return
-    before, now = (
-        pd.json_normalize(part, max_level=1).to_dict("records")[0] for part in (json.loads(file.read_text()), settings)
-    )  # one level flatter, so that the setting is named
+    try:
+        held = dict(json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is damaged ({error}). Delete {out} to start this run again.") from error
+    before, now = (pd.json_normalize(part, max_level=1).to_dict("records")[0] for part in (held, settings))
+    # one level flatter, so that the setting is named
     other = sorted(
         f"{k}: {before.get(k)!r} there, {now.get(k)!r} now" for k in {*before, *now} if before.get(k) != now.get(k)
     )
     if other:
         raise ValueError(f"{out} holds a run of other settings ({'; '.join(other)}). Take another folder or delete it.")
+
+
+def _read(file, names):
+    """The matrix in a file, empty where there is none."""
+    if not file.exists():
+        return AccuracyMatrix(names)
+    try:
+        matrix = AccuracyMatrix.from_csv(file)
+    except ValueError as error:  # of pandas or NumPy, or of a row that is too short
+        raise ValueError(f"{file} is damaged ({error}). Delete {file.parent} to start this run again.") from error
+    if matrix.tasks != names:
+        raise ValueError(f"{file} has the tasks {matrix.tasks}, not {names}. Delete {file.parent} to start again.")
+    return matrix
 
 
 def _resume(method, out):
@@ -155,9 +188,14 @@ def _resume(method, out):
         raise ValueError(
             f"the checkpoint {file} is damaged ({error}); delete {out} to start this run again."
         ) from error
-    if state:
-        method.load_state_dict(state)
-    return int(facts["tasks"]), float(facts["seconds"])
+    try:
+        if state:
+            method.load_state_dict(state)
+        return int(facts["tasks"]), float(facts["seconds"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{file} is no checkpoint of {method.name!r} ({error}): delete {out} to start again."
+        ) from error
 
 
 def seconds_learned(out):

@@ -8,6 +8,7 @@ from PIL import Image
 from mini_lib import folders, load_clip, mini_mtil
 from mini_lib.benchmarks import twelve_tasks
 from mini_lib.benchmarks.base import hold_out
+from mini_lib.benchmarks.folders import Upright
 from mini_lib.benchmarks.mini import ORDERS, TASKS
 from mini_lib.benchmarks.twelve import MORE
 
@@ -161,6 +162,45 @@ def test_truncated_image_is_named_when_read(root, preprocess):
     task = folders(root, preprocess).tasks[1]
     with pytest.raises(ValueError, match="1.png cannot be read"):
         list(task.test)
+
+
+@pytest.mark.parametrize("mode, pixel, tones", [
+    ("I;16", 32896, {128}), ("LA", (0, 0), {255}), ("RGBA", (9, 9, 9, 255), {9}), ("L", 7, {7}),
+])  # fmt: skip
+def test_modes_of_images(tmp_path, mode, pixel, tones):
+    Image.new(mode, (40, 40), pixel).save(tmp_path / "1.png")
+    image, _ = Upright([tmp_path / "1.png"], [0], np.asarray)[0]
+    assert image.shape == (40, 40, 3) and set(image.flatten().tolist()) == tones
+
+
+def test_an_image_is_turned_as_its_camera_noted(tmp_path):
+    camera = Image.Exif()
+    camera[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (40, 20)).save(tmp_path / "1.png", exif=camera)
+    assert Upright([tmp_path / "1.png"], [0], np.asarray)[0][0].shape == (40, 20, 3)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ({"tasks": "cars"}, "tasks and templates are lists"), ({"templates": "a {}"}, "tasks and templates are lists"),
+    ({"templates": ["a photo"]}, "each template has a {} for the class name"), ({"templates": []}, "one at least is needed"),
+])  # fmt: skip
+def test_bad_arguments(root, preprocess, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        folders(root, preprocess, **arguments)
+
+
+def test_hidden_files_and_names_that_are_one(root, preprocess):
+    before = folders(root, preprocess).settings
+    hidden = root / "cars/train/small/.ipynb_checkpoints"
+    hidden.mkdir()
+    Image.new("RGB", (9, 9)).save(hidden / "0.png")
+    assert folders(root, preprocess).settings == before
+    Image.new("RGB", (9, 9)).save(root / "cars/train/small/more.png")
+    assert folders(root, preprocess).settings != before
+    (root / "cars/train/big ones").mkdir()
+    Image.new("RGB", (9, 9)).save(root / "cars/train/big ones/0.png")
+    with pytest.raises(ValueError, match="two classes of one name"):
+        folders(root, preprocess)
 
 
 def test_unknown_task_folder(root, preprocess):

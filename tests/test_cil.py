@@ -118,6 +118,12 @@ def test_seen_accuracy_is_the_accuracy_over_all_images(mini, tokenizer, tmp_path
     assert np.array_equal(again.values, matrix.values, equal_nan=True) and again.done == 5
 
 
+@pytest.mark.parametrize("name", ["analytic", "adapter-per-task", "model-per-task"])
+def test_methods_that_are_told_the_task_are_refused(mini, clip, tokenizer, tmp_path, name):
+    with pytest.raises(ValueError, match="judges an image by the name of its task; 'cil mini' does not tell it"):
+        run(make_method(name, clip, tokenizer), mini, tmp_path, log=silent)
+
+
 SHARED = {
     "num_experts": 2, "freeze": 0, "shared_router": True, "selector": "none", "label_smoothing": 0.0, "iterations": 2,
     "batch_size": 8, "bottleneck": 4, "warmup": 30,

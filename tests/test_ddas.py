@@ -23,6 +23,11 @@ def test_calibrated_rule_by_hand():
     assert select_calibrated(torch.ones(2, 1), torch.zeros(0)).tolist() == [-1, -1]
 
 
+def test_what_is_no_number_goes_to_clip():
+    nan = torch.full((2, 3), float("nan"))
+    assert select_below(nan, 0.5).tolist() == select_calibrated(nan, torch.ones(2)).tolist() == [-1, -1]
+
+
 def test_autoencoder_error_by_hand():
     autoencoder = Autoencoder(2, 1, squash=False)
     with torch.no_grad():

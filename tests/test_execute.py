@@ -69,6 +69,11 @@ def test_bad_changes(notebook, tmp_path):
             execute.main([str(notebook), str(parameters(tmp_path, "FAIL: false")), change])
 
 
+def test_a_number_without_a_point_is_a_number(notebook, tmp_path):
+    read = execute.load_parameters(notebook, parameters(tmp_path, "FAIL: 3e-4\nOUT: x"), ["FAIL=1e-3"])
+    assert read == {"FAIL": 0.001, "OUT": "x"}
+
+
 def test_missing_files(notebook, tmp_path):
     with pytest.raises(SystemExit, match="No such file"):
         execute.main([str(notebook), str(tmp_path / "none.yaml")])

@@ -104,6 +104,14 @@ def test_zscl_consolidation_by_hand(clip, tokenizer, small):
     assert loss(None, None).item() == pytest.approx(2 + 0.5 * 0.01 * zscl.clip.visual.proj.numel(), rel=1e-5)
 
 
+def test_settings_that_cannot_be(clip, tokenizer, small):
+    with pytest.raises(ValueError, match="memory is a number of images, at least 1, not 0"):
+        make_method("icarl", clip, tokenizer, tasks=small.tasks, memory=0)
+    for wrong in ({"ridge": -1}, {"share": 5}, {"hidden": 0}):
+        with pytest.raises(ValueError, match="hidden >= 1, ridge > 0 and 0 <= share <= 1 are needed"):
+            make_method("analytic", clip, tokenizer, **wrong)
+
+
 def test_wise_ft_goes_between_old_and_new(clip, tokenizer):
     with pytest.raises(ValueError, match=r"alpha lies between 0 .*, not 2"):
         make_method("wise-ft", clip, tokenizer, alpha=2)

@@ -171,6 +171,16 @@ def test_bad_tasks(clip, images, task, error, words):
         stirred(clip).encode_image(images, task)
 
 
+def test_a_checkpoint_of_other_tasks_is_refused(clip):
+    saved, model = MoEClip(clip, num_experts=2), MoEClip(clip, num_experts=2)
+    saved.add_task("a")
+    model.add_task("b")
+    with pytest.raises(
+        ValueError, match="the checkpoint has the tasks .'a'., this model has .'b'.: they must begin alike"
+    ):
+        model.load_adapter_state_dict(saved.adapter_state_dict())
+
+
 def test_bad_settings(clip):
     model = MoEClip(clip, num_experts=2)
     model.add_task("a")

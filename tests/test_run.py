@@ -1,6 +1,9 @@
 """Methods and the incremental loop: what is learned, what is saved, and how a run goes on."""
 
+import copy
+import dataclasses
 import errno
+import shutil
 import sys
 
 import pytest
@@ -287,3 +290,72 @@ def test_what_does_not_learn_is_tested_once(clip, tokenizer, small, tmp_path, mo
     monkeypatch.setattr(small, "tested", lambda learned: list(small.tasks))  # as where the classes to choose from grow
     run(made("zero-shot", clip, tokenizer, small), small, tmp_path / "b", log=silent)
     assert tested == [task.name for task in small.tasks] * 4
+
+
+def test_a_learner_that_was_stopped_is_made_anew(clip, tokenizer, small, tmp_path, monkeypatch):
+    method = made("fine-tuning", clip, tokenizer, small)
+    monkeypatch.setattr(method, "fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(method, small, tmp_path, log=silent)
+    with pytest.raises(ValueError, match="was stopped in the middle of a task: make the method anew"):
+        run(method, small, tmp_path, log=silent)
+
+
+def test_a_run_of_another_clip_is_refused(clip, tokenizer, small, tmp_path):
+    run(made("zero-shot", clip, tokenizer, small), small, tmp_path, log=silent)
+    other = copy.deepcopy(clip)
+    with torch.no_grad():
+        other.logit_scale += 0.1
+    with pytest.raises(ValueError, match="holds a run of other settings .clip.checksum"):
+        run(made("zero-shot", other, tokenizer, small), small, tmp_path, log=silent)
+
+
+@pytest.mark.parametrize("file, text, words", [
+    ("settings.json", "", "settings.json is damaged"), ("settings.json", "[]", "holds a run of other settings"),
+    ("matrix.csv", "", "matrix.csv is damaged"), ("matrix.csv", "after,x\na,1\n", "has the tasks .'x'., not"),
+    ("matrix.csv", None, "holds results of 0 tasks but a checkpoint of"), ("routing.csv", None, "routing.csv is missing"),
+])  # fmt: skip
+def test_damaged_and_missing_files_are_named(clip, tokenizer, small, tmp_path, file, text, words):
+    def again():
+        return run(made("moe-adapters", clip, tokenizer, small), small, tmp_path, log=silent)
+
+    again()
+    (tmp_path / file).unlink() if text is None else (tmp_path / file).write_text(text)
+    with pytest.raises(ValueError, match=words):
+        again()
+
+
+def test_a_checkpoint_of_another_method_is_named(clip, tokenizer, small, tmp_path):
+    for name in ("fine-tuning", "moe-adapters"):
+        run(made(name, clip, tokenizer, small), small, tmp_path / name, log=silent)
+    shutil.copy(tmp_path / "fine-tuning/checkpoint.safetensors", tmp_path / "moe-adapters")
+    with pytest.raises(ValueError, match="is no checkpoint of 'moe-adapters'"):
+        run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "moe-adapters", log=silent)
+
+
+def test_a_stop_between_routing_and_matrix(clip, tokenizer, small, tmp_path, monkeypatch):
+    whole = run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "whole", log=silent)
+    replace = LOOP.replace_file
+
+    def full(path, write):
+        if path.name == "matrix.csv":
+            raise OSError("full")
+        replace(path, write)
+
+    monkeypatch.setattr(LOOP, "replace_file", full)
+    with pytest.raises(OSError, match="full"):
+        run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "parts", log=silent)
+    monkeypatch.setattr(LOOP, "replace_file", replace)
+    parts = run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "parts", log=silent)
+    assert (parts.values == whole.values).all()
+    kept, wanted = (AccuracyMatrix.from_csv(tmp_path / folder / "routing.csv") for folder in ("parts", "whole"))
+    assert (kept.values == wanted.values).all()
+
+
+def test_tasks_of_one_name_and_tests_without_images(clip, tokenizer, small, tmp_path):
+    twice = dataclasses.replace(small, tasks=[small.tasks[0], small.tasks[0]])
+    with pytest.raises(ValueError, match="two tasks have the same name"):
+        run(made("zero-shot", clip, tokenizer, small), twice, tmp_path, log=silent)
+    empty = torch.utils.data.Subset(small.tasks[0].test, [])
+    with pytest.raises(ValueError, match="has no images to test on"):
+        evaluate(made("zero-shot", clip, tokenizer, small), small.tasks[0], empty)

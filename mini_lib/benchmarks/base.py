@@ -69,12 +69,16 @@ class ImageDataset(Dataset):
         return image, self.labels[index]
 
     @staticmethod
-    def _open(image):
+    def rgb(image):
+        """An opened image in RGB: by plain conversion, as torchvision and with it the official code."""
+        return image.convert("RGB")
+
+    def _open(self, image):
         if isinstance(image, np.ndarray):
             return Image.fromarray(image)
         try:
             with Image.open(image) as opened:
-                return opened.convert("RGB")
+                return self.rgb(opened)
         except Exception as error:  # a damaged file can make Pillow raise anything
             raise ValueError(f"{image} cannot be read as an image ({error}). Repair it or take it out.") from error
 

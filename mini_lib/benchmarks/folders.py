@@ -2,13 +2,30 @@
 
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 from ..clip import train_transform
 from ..tiny_clip import draw_pairs
 from .base import Benchmark, ImageDataset, Task, hold_out
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+
+
+class Upright(ImageDataset):
+    """Images as one sees them: turned as the camera noted, on white where they are transparent, 16 bits brought to 8."""
+
+    @staticmethod
+    def rgb(image):
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "F":
+            raise ValueError("its pixels are floats, and nobody says which of them is white")
+        if image.mode.startswith("I"):
+            image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
+        if "A" in image.getbands() or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
 
 
 def folders(root, preprocess, tasks=None, templates=("a photo of a {}.",), val_part=0.2, seed=0, reference=None):
@@ -19,6 +36,12 @@ def folders(root, preprocess, tasks=None, templates=("a photo of a {}.",), val_p
     task, for DDAS; by default drawn images, as the embedded CLIP was pretrained on. The captions are always drawn ones'.
     Raises ValueError, naming the folder or file and the remedy, where the folders do not fit this form.
     """
+    if isinstance(tasks, str) or isinstance(templates, str):
+        raise ValueError("tasks and templates are lists: put the one that you want into brackets.")
+    if not templates or not all("{}" in template for template in templates):
+        raise ValueError(
+            f"each template has a {{}} for the class name, and one at least is needed, not {list(templates)}."
+        )
     root = Path(root)
     present = _subfolders(root, "one folder a task")
     names = list(tasks) if tasks else [p.name for p in present]
@@ -28,8 +51,10 @@ def folders(root, preprocess, tasks=None, templates=("a photo of a {}.",), val_p
     settings = {
         "root": str(root.resolve()), "tasks": names, "templates": list(templates), "val_part": val_part, "seed": seed,
         "reference": reference and str(Path(reference).resolve()),
+        "images": [[len(task.train), len(task.val), len(task.test)] for task in made],
+        "classes": [len(task.classnames) for task in made],
     }  # fmt: skip
-    return Benchmark("folders", made, ImageDataset(images, [0] * len(images), preprocess), settings, captions)
+    return Benchmark("folders", made, Upright(images, [0] * len(images), preprocess), settings, captions)
 
 
 def _task(folder, preprocess, templates, val_part, seed):
@@ -41,6 +66,9 @@ def _task(folder, preprocess, templates, val_part, seed):
             p.name: _images(p, "images of this class") for p in _subfolders(folder / part, "one folder a class")
         }
     classes = sorted(parts["train"])
+    names = [c.replace("_", " ") for c in classes]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{folder / 'train'} has two classes of one name, once with _ and once with a space: {names}.")
     if len(classes) < 2:
         raise ValueError(f"{folder / 'train'} has only the class {classes[0]!r}: a task needs at least two classes.")
     strangers = sorted(set(parts["test"]) - set(classes))
@@ -50,7 +78,7 @@ def _task(folder, preprocess, templates, val_part, seed):
     def dataset(part, transform, remember, indices=None):
         pairs = [(path, classes.index(c)) for c, paths in sorted(parts[part].items()) for path in paths]
         pairs = pairs if indices is None else [pairs[i] for i in indices]
-        return ImageDataset(*map(list, zip(*pairs)), transform, remember)
+        return Upright(*map(list, zip(*pairs)), transform, remember)
 
     kept, held = hold_out(dataset("train", None, False).labels, val_part, seed)
     if not held:
@@ -58,7 +86,7 @@ def _task(folder, preprocess, templates, val_part, seed):
             f"{folder / 'train'} holds too few images to keep {val_part:.0%} of each class for validation."
         )
     return Task(
-        folder.name, [c.replace("_", " ") for c in classes], list(templates),
+        folder.name, names, list(templates),
         train=dataset("train", train_transform(preprocess), False, kept),
         test=dataset("test", preprocess, True),
         val=dataset("train", preprocess, True, held),
@@ -77,7 +105,10 @@ def _subfolders(folder, of):
 def _images(folder, what):
     if not folder.is_dir():
         raise ValueError(f"folder {folder} does not exist: it should hold {what}.")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = sorted(
+        p for p in folder.rglob("*")
+        if p.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )  # fmt: skip
     if not found:
         raise ValueError(f"folder {folder} holds no {what} ({', '.join(sorted(SUFFIXES))}).")
     for path in found:

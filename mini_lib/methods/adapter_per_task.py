@@ -14,6 +14,7 @@ class AdapterPerTask(TrainedMethod):
     """
 
     name = "adapter-per-task"
+    knows_tasks = True
     rates = (3e-3, 6e-3, 1e-2, 2e-2)
 
     def __init__(self, clip, tokenizer, bottleneck=64, learning_rate=2e-2, **training):

@@ -19,8 +19,13 @@ class Analytic(Method):
     """
 
     name = "analytic"
+    knows_tasks = True
 
     def __init__(self, clip, tokenizer, hidden=1000, ridge=0.1, share=0.8, seed=0):
+        if not (hidden >= 1 and ridge > 0 and 0 <= share <= 1):
+            raise ValueError(
+                f"hidden >= 1, ridge > 0 and 0 <= share <= 1 are needed, not {hidden}, {ridge} and {share}."
+            )
         super().__init__(clip, tokenizer, hidden=hidden, ridge=ridge, share=share, seed=seed)
         dim = clip.encode_image(torch.zeros(1, 3, *clip.visual.image_size, device=self.device)).shape[1]
         generator = torch.Generator().manual_seed(seed)

@@ -3,6 +3,7 @@
 import inspect
 import math
 import random
+import zlib
 from numbers import Integral
 
 import numpy as np
@@ -65,6 +66,14 @@ def train(
     return losses
 
 
+def checksum(model):
+    """CRC-32 of all weights: whether two runs began with the same model."""
+    value = 0
+    for tensor in model.state_dict().values():
+        value = zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), value)
+    return value
+
+
 METHODS = {}
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -79,6 +88,8 @@ class Method:
 
     name = None
     learns = True  # False where learn() changes nothing, so that nothing has to be tested twice
+    knows_tasks = False  # True where test images are judged by the name of their task
+    interrupted = False  # True while a task is learned, and afterwards where that was stopped
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -88,6 +99,7 @@ class Method:
     def __init__(self, clip, tokenizer, **settings):
         self.clip, self.tokenizer, self.settings = clip, tokenizer, settings
         self.device = device_of(clip)
+        self.start = checksum(clip)
         self._tokens, self._embeddings = {}, {}
 
     def learn(self, task):

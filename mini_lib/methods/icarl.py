@@ -37,6 +37,8 @@ class ICaRL(Distilled):
     name = "icarl"
 
     def __init__(self, clip, tokenizer, tasks, memory=175, **training):
+        if memory < 1:
+            raise ValueError(f"memory is a number of images, at least 1, not {memory!r}.")
         super().__init__(clip, tokenizer, **training)
         self.settings["memory"] = memory
         self.teacher = clip

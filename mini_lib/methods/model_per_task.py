@@ -14,6 +14,7 @@ class ModelPerTask(TrainedMethod):
     """
 
     name = "model-per-task"
+    knows_tasks = True
 
     def __init__(self, clip, tokenizer, learning_rate=3e-4, **training):
         super().__init__(clip, tokenizer, {}, learning_rate, **training)

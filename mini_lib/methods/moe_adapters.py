@@ -46,7 +46,7 @@ class MoEAdapters(TrainedMethod):
             checkpointing=self.settings["checkpointing"], image_at=image_at, text_at=text_at,
             gate_noise=gate_noise,
         )  # fmt: skip
-        self.reference, self.selector = reference, selector
+        self.reference, self.selector, self.knows_tasks = reference, selector, selector == "known"
         self.ddas = DDAS(clip, **(ddas or {})) if selector == "ddas" else None
         self.learned = 0
 
