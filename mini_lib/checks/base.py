@@ -26,9 +26,9 @@ def _arrays(value):
     """Arrays and tensors in lists, tuples and dicts, as arrays that share their memory."""
     if isinstance(value, (list, tuple, dict)):
         return [array for part in (value.values() if isinstance(value, dict) else value) for array in _arrays(part)]
-    return [np.asarray(value.detach().cpu() if torch.is_tensor(value) else value)] * isinstance(
-        value, (np.ndarray, torch.Tensor)
-    )
+    if torch.is_tensor(value):
+        return [value.detach().cpu().numpy()]
+    return [value] if isinstance(value, np.ndarray) else []
 
 
 def report(check):
