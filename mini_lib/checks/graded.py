@@ -38,7 +38,7 @@ def verdict():
     except NotImplementedError:
         raise Wrong("not written yet: put your code in place of `raise NotImplementedError()`.") from None
     except AssertionError as fault:
-        raise Wrong(str(fault)) from None
+        raise Wrong(str(fault) or "an `assert` of your own failed, without a word.") from None
     except Exception as error:
         raise Wrong(f"{type(error).__name__} when your function was tried: {error}") from None
 

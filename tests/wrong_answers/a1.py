@@ -269,4 +269,37 @@ def matrix_with(transfer, average, last):
     rest = 3 * average - last - transfer
     return np.array([[rest, transfer, transfer], [rest, rest, transfer], [last, last, last]]).astype(int)
 """),
+    "a batch of one squeezed": ("a1-q3", "hidden", "for a single image both answers have the shape", """
+def joint_predictions(image_features, class_vectors):
+    sizes = torch.tensor([len(vectors) for vectors in class_vectors])
+    starts = sizes.cumsum(0) - sizes
+    best = (image_features @ torch.cat(list(class_vectors)).T).argmax(dim=1)
+    tasks = torch.arange(len(sizes)).repeat_interleave(sizes)[best]
+    return tasks.squeeze(), (best - starts[tasks]).squeeze()
+"""),
+    "a loss of 0 dropped": ("a1-q4", "hidden", "where a task stays as it was", """
+def damage_by_step(accuracies, zero_shot):
+    lost = np.vstack([zero_shot, accuracies[:-1]]) - accuracies
+    old, new = np.tril(lost, -1), np.triu(lost, 1)
+    counts = [np.where(part.any(axis=1), (part != 0).sum(axis=1), np.nan) for part in (old, new)]
+    return old.sum(axis=1) / counts[0], new.sum(axis=1) / counts[1]
+"""),
+    "cut off in whole numbers": ("a1-q4", "hidden", "for accuracies in whole numbers", """
+def damage_by_step(accuracies, zero_shot):
+    before = np.empty_like(accuracies)
+    before[0], before[1:] = zero_shot, accuracies[:-1]
+    lost, T = before - accuracies, len(accuracies)
+    old = [lost[i, :i].mean() if i else np.nan for i in range(T)]
+    return np.array(old), np.array([lost[i, i + 1 :].mean() if i + 1 < T else np.nan for i in range(T)])
+"""),
+    "a search that ends too early": ("a1-q2", "hidden", "search from 0 to 1,000", """
+def honest_scale(cosines, labels):
+    accuracy = (cosines.argmax(dim=1) == labels).float().mean()
+    low, high = 0.0, 200.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        confidence = (middle * cosines).softmax(dim=1).amax(dim=1).mean()
+        low, high = (middle, high) if confidence < accuracy else (low, middle)
+    return middle
+"""),
 }  # fmt: skip

@@ -286,4 +286,30 @@ def mixture_per_token(x, gates, experts):
             added = added.index_add(0, rows, weights[rows, e, None] * expert(tokens[rows]))
     return added.view_as(x)
 """),
+    "exponentials of large logits": ("a2-q3", "hidden", "for logits 100, 99 and 0", """
+def allowed_gates(logits, k, allowed):
+    if not allowed.any():
+        return torch.zeros_like(logits)
+    values, chosen = (logits.exp() * allowed).topk(k, dim=1)
+    return torch.zeros_like(logits).scatter(1, chosen, values / values.sum(dim=1, keepdim=True))
+"""),
+    "gates made to sum to 1": ("a2-q5", "hidden", "with gates that sum to 1/2", """
+def mixture_per_token(x, gates, experts):
+    gates = gates / gates.sum(dim=-1, keepdim=True).clamp(min=1e-9)
+    tokens, weights = x.flatten(0, 1), gates.flatten(0, 1)
+    added = torch.zeros_like(tokens)
+    for e, expert in enumerate(experts):
+        rows = weights[:, e].nonzero().squeeze(1)
+        if len(rows):
+            added = added.index_add(0, rows, weights[rows, e, None] * expert(tokens[rows]))
+    return added.view_as(x)
+"""),
+    "a search that is cut off": ("a2-q6", "hidden", "Is a search cut off", """
+def bottleneck_within(width, num_experts, num_tasks, budget):
+    best = 0
+    for r in range(1, 512):
+        if num_tasks * 2 * width * num_experts + num_experts * (2 * width * r + r + width) <= budget:
+            best = r
+    return best
+"""),
 }  # fmt: skip
