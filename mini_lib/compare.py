@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from . import plots
+from .benchmarks.mini import ORDERS
 from .clip import load_clip
 from .ddas import DDAS
 from .methods import make_method, needs
@@ -235,7 +236,7 @@ def main(arguments=None):
         unknown = set(options.names or ()) - set(study.contestants)
         if unknown:
             raise ValueError(f"{min(unknown)!r} does not take part: this study has {', '.join(study.contestants)}.")
-        if not set(options.orders or ()) <= {1, 2}:
+        if not set(options.orders or ()) <= set(ORDERS):
             raise ValueError(f"orders {options.orders}: a stream has the orders 1 and 2.")
         if min(options.seeds or [0]) < 0:
             raise ValueError(f"seeds {options.seeds}: a seed is a whole number, at least 0.")

@@ -46,9 +46,13 @@ class MoEAdapters(TrainedMethod):
             checkpointing=self.settings["checkpointing"], image_at=image_at, text_at=text_at,
             gate_noise=gate_noise,
         )  # fmt: skip
-        self.reference, self.selector, self.knows_tasks = reference, selector, selector == "known"
+        self.reference, self.selector = reference, selector
         self.ddas = DDAS(clip, **(ddas or {})) if selector == "ddas" else None
         self.learned = 0
+
+    @property
+    def knows_tasks(self):
+        return self.selector == "known"
 
     def learn(self, task):
         choice, model = self.settings, self.model
