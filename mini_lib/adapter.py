@@ -2,7 +2,7 @@
 
 import math
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Adapter(nn.Module):
@@ -11,7 +11,7 @@ class Adapter(nn.Module):
     The up-projection starts at zero, so a new one changes nothing. (An expert E_i of the paper; AdaptFormer's form.)
     """
 
-    def __init__(self, width, bottleneck=64, scale=0.1, dropout=0.1):
+    def __init__(self, width: int, bottleneck: int = 64, scale: float = 0.1, dropout: float = 0.1):
         super().__init__()
         self.down_proj = nn.Linear(width, bottleneck)
         self.up_proj = nn.Linear(bottleneck, width)
@@ -22,6 +22,6 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.up_proj.weight)
         nn.init.zeros_(self.up_proj.bias)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         hidden = self.dropout(self.down_proj(x).relu())  # (..., bottleneck)
         return self.scale * self.up_proj(hidden)  # (..., D)

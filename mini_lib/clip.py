@@ -1,35 +1,36 @@
 """The pre-trained CLIP: loading it, prompting it, and its text classifier. Built in notebook 01."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
-from torch import nn
-from torch.func import functional_call
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
 
-from .weights import load_tensors
+from .embedded import tiny
 
 NO_BLOCKS = "the {} tower is no open_clip transformer with residual blocks: take a ViT CLIP, such as ViT-B-16."
 
 
-def load_clip(name="tiny", pretrained="embedded"):
+def load_clip(name: str = "tiny", pretrained: str | None = "embedded") -> tuple[nn.Module, transforms.Compose, Any]:
     """A frozen CLIP in eval mode, the preprocessing of its images, and its tokenizer.
 
-    name: "tiny" for the CLIP embedded in this repository, or any ViT model that open_clip lists. pretrained: for the
+    name: "tiny" for the CLIP that ships with the package, or any ViT model that open_clip lists. pretrained: for the
     latter, a tag of open_clip ("openai"), a file of weights, or None for random weights. Weights that were trained
     with QuickGELU, such as OpenAI's, get it; a file does not say so, hence a warning where the name does not either.
     Raises ValueError for a name, a tag or a file that does not fit, OSError where the weights cannot be had.
     """
     if name == "tiny":
-        from . import tiny_clip  # here, because the benchmarks and tiny_clip draw on this module
-
         if pretrained not in ("embedded", None):
             raise ValueError(f"the tiny CLIP has the weights 'embedded' or None (random), not {pretrained!r}.")
-        clip = tiny_clip.load() if pretrained else tiny_clip.build()
-        mean = std = [tiny_clip.MEAN] * 3
-        preprocess = open_clip.image_transform(tiny_clip.SIZE, is_train=False, mean=mean, std=std)
+        clip = tiny.load() if pretrained else tiny.build()
+        mean = std = [tiny.MEAN] * 3
+        preprocess = open_clip.image_transform(tiny.SIZE, is_train=False, mean=mean, std=std)
         tokenizer = open_clip.get_tokenizer("ViT-B-32")
     else:
         if name not in open_clip.list_models():
@@ -86,8 +87,9 @@ def _open_clip_model(name, pretrained):
     if pretrained and not quick:
         warnings.warn(
             f"{name} uses GELU. If the weights in {pretrained} were trained with QuickGELU, as OpenAI's were, they "
-            f"need the model {name + '-quickgelu'!r}: with the wrong one it runs, and is worse.", stacklevel=3,
-        )  # fmt: skip
+            f"need the model {name + '-quickgelu'!r}: with the wrong one it runs, and is worse.",
+            stacklevel=3,
+        )
     state = load_tensors(pretrained) if pretrained else None
     clip, _, preprocess = open_clip.create_model_and_transforms(name, None)
     if state:
@@ -100,13 +102,36 @@ def _open_clip_model(name, pretrained):
     return clip, preprocess
 
 
-def openai_transform():
+def load_tensors(file: str | Path) -> dict[str, Tensor]:
+    """The tensors in a .safetensors file or in a PyTorch checkpoint, by name; nothing in the file is ever run.
+
+    A checkpoint may hold them under "state_dict", and with the prefix "module.". Raises OSError where there is no
+    file, ValueError for one that holds no tensors, is damaged, or would run code when it is read, as a TorchScript
+    archive does.
+    """
+    file = Path(file).expanduser()
+    if not file.is_file():
+        raise OSError(f"there is no file {file}.")
+    try:
+        found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # on bytes that are no checkpoint the safe readers fail in many ways
+        raise ValueError(
+            f"{file} cannot be read as plain tensors (nothing in it was run): it is damaged, no checkpoint, or holds "
+            "code, as OpenAI's own TorchScript archives do. Take a .safetensors file, or a state dict saved by torch.save."
+        ) from error
+    found = found.get("state_dict", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict) or not found or not all(isinstance(v, Tensor) for v in found.values()):
+        raise ValueError(f"{file} holds no state dict of tensors: save model.state_dict() in it.")
+    return {name.removeprefix("module."): tensor for name, tensor in found.items()}
+
+
+def openai_transform() -> transforms.Compose:
     """The preprocessing of OpenAI's CLIP at 224 pixels, for benchmarks that are made without a model at hand."""
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
     return open_clip.image_transform(224, is_train=False, mean=mean, std=std)
 
 
-def train_transform(preprocess, scale=(0.9, 1.0)):
+def train_transform(preprocess: transforms.Compose, scale: tuple[float, float] = (0.9, 1.0)) -> transforms.Compose:
     """The training version of CLIP's preprocessing: a random crop of 90 to 100 % of the area instead of a fixed one.
 
     Everything else (size, bicubic interpolation, normalisation) is taken over from `preprocess`; there is no flip,
@@ -118,14 +143,19 @@ def train_transform(preprocess, scale=(0.9, 1.0)):
     return transforms.Compose([crop, *steps])
 
 
-def vision_blocks(clip):
+def text_tower(clip: nn.Module) -> nn.Module:
+    """The module that holds the text tower's parts: in OpenAI's form that is the CLIP itself."""
+    return clip.text if hasattr(clip, "text") else clip
+
+
+def vision_blocks(clip: nn.Module) -> nn.ModuleList:
     """The residual attention blocks of the image tower."""
     return _blocks(clip.visual, "image")
 
 
-def text_blocks(clip):
+def text_blocks(clip: nn.Module) -> nn.ModuleList:
     """The residual attention blocks of the text tower."""
-    return _blocks(clip.text if hasattr(clip, "text") else clip, "text")
+    return _blocks(text_tower(clip), "text")
 
 
 def _blocks(tower, which):
@@ -135,44 +165,78 @@ def _blocks(tower, which):
     return blocks
 
 
-def batch_first(block, x):
+def with_parts(module: nn.Module, **parts: Any) -> Any:
+    """The module with some of its parts exchanged: everything else is shared, and the module itself stays as it is.
+
+    parts: names of parameters, buffers or modules in it -> what takes their place. (Built in notebook 03.)
+    """
+    other = type(module).__new__(type(module))
+    vars(other).update(vars(module))
+    for kind in ("_parameters", "_buffers", "_modules"):
+        vars(other)[kind] = {name: part for name, part in vars(module)[kind].items() if name not in parts}
+    for name, part in parts.items():
+        setattr(other, name, part)
+    return other
+
+
+class Noting(nn.Module):
+    """A module that notes what it was given first, and what it gave, until that is taken. (Built in notebook 03.)"""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+        self.noted = None
+
+    def forward(self, x, *others, **named):
+        output = self.module(x, *others, **named)
+        self.noted = x, output
+        return output
+
+    def take(self) -> tuple[Tensor, Tensor]:
+        """(input, output) of the last call; they are not kept any longer."""
+        noted, self.noted = self.noted, None
+        return noted
+
+
+def with_vision_blocks(clip: nn.Module, blocks: list[nn.Module]) -> nn.Module:
+    """The CLIP with other blocks in its image tower; the original stays as it is."""
+    transformer = with_parts(clip.visual.transformer, resblocks=nn.ModuleList(blocks))
+    return with_parts(clip, visual=with_parts(clip.visual, transformer=transformer))
+
+
+def with_text_blocks(clip: nn.Module, blocks: list[nn.Module]) -> nn.Module:
+    """The CLIP with other blocks in its text tower; the original stays as it is."""
+    return _with_text_parts(clip, transformer=with_parts(text_tower(clip).transformer, resblocks=nn.ModuleList(blocks)))
+
+
+def _with_text_parts(clip, **parts):
+    tower = with_parts(text_tower(clip), **parts)
+    return with_parts(clip, text=tower) if hasattr(clip, "text") else tower
+
+
+def batch_first(block: nn.Module, x: Tensor) -> Tensor:
     """A block's tensor as (B, L, D): older open_clip versions keep the sequence first. Undoes itself."""
     return x if block.attn.batch_first else x.transpose(0, 1)
 
 
-class _TextTower(nn.Module):
-    """encode_text as a forward pass, which `functional_call` needs."""
-
-    def __init__(self, clip):
-        super().__init__()
-        self.clip = clip
-
-    def forward(self, tokens):
-        return self.clip.encode_text(tokens)
-
-
-def encode_text_trimmed(clip, tokens):
+def encode_text_trimmed(clip: nn.Module, tokens: Tensor) -> Tensor:
     """clip.encode_text, on the tokens up to the last end-of-text token of the batch.
 
     tokens (B, 77) -> features (B, D). Under the causal mask the feature at the end-of-text token cannot depend on
     the padding behind it, so cutting the padding off changes nothing but the time. A text tower of another kind
     (no causal mask, or an extra class token) gets the whole of the tokens.
     """
-    tower = clip.text if hasattr(clip, "text") else clip
+    tower = text_tower(clip)
     pool = getattr(tower, "text_pool_type", None) or getattr(tower, "pool_type", "argmax")
     mask = getattr(tower, "attn_mask", None)
     if pool != "argmax" or mask is None or getattr(tower, "cls_emb", None) is not None:
         return clip.encode_text(tokens)
     length = int(tokens.argmax(dim=-1).max()) + 1
-    prefix = "clip.text." if hasattr(clip, "text") else "clip."
-    shorter = {
-        prefix + "positional_embedding": tower.positional_embedding[:length],
-        prefix + "attn_mask": mask[:length, :length],
-    }
-    return functional_call(_TextTower(clip), shorter, (tokens[:, :length],))
+    positions, mask = tower.positional_embedding[:length], mask[:length, :length]
+    return _with_text_parts(clip, positional_embedding=positions, attn_mask=mask).encode_text(tokens[:, :length])
 
 
-def prompts(tokenizer, classnames, templates):
+def prompts(tokenizer: Callable, classnames: list[str], templates: list[str]) -> Tensor:
     """Tokens (C, K, L) of every class name in every template; underscores in names become spaces.
 
     Raises ValueError for a prompt that fills all L tokens: the tokenizer cuts off in silence what is too long.
@@ -185,7 +249,7 @@ def prompts(tokenizer, classnames, templates):
     return tokens.unflatten(0, (len(classnames), len(templates)))
 
 
-def class_embeddings(encode_text, tokens):
+def class_embeddings(encode_text: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
     """The text classifier (C, D): per class the mean of its prompts' unit features, made unit again.
 
     encode_text: tokens (N, L) -> features (N, D). tokens (C, K, L) as `prompts` makes them. All prompts are encoded
@@ -195,16 +259,21 @@ def class_embeddings(encode_text, tokens):
     return F.normalize(features.unflatten(0, tokens.shape[:2]).mean(dim=1), dim=-1)
 
 
-def class_logits(clip, image_features, embeddings):
+def class_logits(clip: nn.Module, image_features: Tensor, embeddings: Tensor) -> Tensor:
     """Scaled cosine similarities (B, C) between images (B, D) and the text classifier (C, D)."""
     return clip.logit_scale.exp() * F.normalize(image_features, dim=-1) @ embeddings.T
 
 
-def count_parameters(module, trainable=False):
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision becomes float32; float32 and float64 stay."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def count_parameters(module: nn.Module, trainable: bool = False) -> int:
     """Number of parameters, or of those that training may change."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
 
 
-def device_of(module):
+def device_of(module: nn.Module) -> torch.device:
     """The device of a module's parameters."""
     return next(module.parameters()).device

@@ -4,14 +4,17 @@ One small autoencoder a task learns to reconstruct features of that task's image
 What an autoencoder reconstructs badly is not of its kind. (The paper's DDAS.)
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 from torchvision.models import AlexNet_Weights, alexnet
 
-from .benchmarks.base import endless, loader
-from .clip import batch_first, device_of, vision_blocks
-from .weights import load_tensors
+from .clip import Noting, batch_first, device_of, load_tensors, vision_blocks, with_vision_blocks
+from .training import endless, loader
 
 KEEP = 2**30  # bytes of features that are kept in memory; those of a larger data set are computed batch by batch
 
@@ -19,48 +22,32 @@ KEEP = 2**30  # bytes of features that are kept in memory; those of a larger dat
 class Autoencoder(nn.Module):
     """dim -> relu(code) -> dim. With `squash`, the output is a sigmoid, for features that are sigmoids too."""
 
-    def __init__(self, dim, code, squash=True):
+    def __init__(self, dim: int, code: int, squash: bool = True):
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(dim, code), nn.ReLU())
         self.decoder = nn.Sequential(nn.Linear(code, dim), *([nn.Sigmoid()] if squash else []))
 
-    def forward(self, features):
+    def forward(self, features: Tensor) -> Tensor:
         return self.decoder(self.encoder(features))
 
-    def error(self, features):
+    def error(self, features: Tensor) -> Tensor:
         """Mean squared reconstruction error of each sample. (B, dim) -> (B,)"""
         return (self(features) - features).pow(2).mean(dim=1)
-
-
-class _Seen(Exception):
-    """Ends a forward pass at the block whose output is wanted: the later blocks would be wasted time."""
-
-    def __init__(self, output):
-        super().__init__()
-        self.output = output
-
-
-def _stop_here(module, inputs, output):
-    raise _Seen(output)
 
 
 class _BlockOutput(nn.Module):
     """Patch tokens of the frozen image tower after one of its blocks, the class token left out."""
 
-    def __init__(self, clip, block):
+    def __init__(self, clip: nn.Module, block: int):
         super().__init__()
-        self.clip = clip
-        self.block = vision_blocks(clip)[block]
+        self.clip, self.block = clip, range(len(vision_blocks(clip)))[block]
 
-    def patches(self, images):
+    def patches(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) -> (B, patches, D)"""
-        hook = self.block.register_forward_hook(_stop_here)
-        try:
-            self.clip.encode_image(images)
-        except _Seen as seen:
-            return batch_first(self.block, seen.output)[:, 1:]
-        finally:
-            hook.remove()
+        blocks = list(vision_blocks(self.clip))[: self.block + 1]  # the later ones would be wasted time
+        last = blocks[-1] = Noting(blocks[-1])
+        with_vision_blocks(self.clip, blocks).encode_image(images)
+        return batch_first(last.module, last.take()[1])[:, 1:]
 
 
 class PatchFeatures(_BlockOutput):
@@ -68,7 +55,7 @@ class PatchFeatures(_BlockOutput):
 
     squash, code = True, 100
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         return self.patches(images).flatten(1).sigmoid()  # (B, patches * D), in (0, 1)
 
 
@@ -77,7 +64,7 @@ class ChannelStatistics(_BlockOutput):
 
     squash, code = False, 64
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         patches = self.patches(images)
         return torch.cat([patches.mean(dim=1), patches.std(dim=1)], dim=1)  # (B, 2 D)
 
@@ -92,7 +79,7 @@ class AlexNetFeatures(nn.Module):
 
     squash, code = True, 100
 
-    def __init__(self, weights="imagenet"):
+    def __init__(self, weights: str | Path | None = "imagenet"):
         super().__init__()
         try:
             network = alexnet(weights=AlexNet_Weights.IMAGENET1K_V1 if weights == "imagenet" else None)
@@ -108,14 +95,14 @@ class AlexNetFeatures(nn.Module):
                 raise ValueError(f"the weights in {weights} are not those of torchvision's AlexNet.") from error
         self.convolutions = network.features[:-2].requires_grad_(False).eval()
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         return self.convolutions(images).flatten(1).sigmoid()
 
 
 FEATURES = {"statistics": ChannelStatistics, "patches": PatchFeatures}
 
 
-def select_below(errors, threshold):
+def select_below(errors: Tensor, threshold: float) -> Tensor:
     """The paper's rule: the autoencoder with the smallest error, if that is at most the threshold; else none.
 
     errors (N, 1 + T), column 0 the reference -> LongTensor (N,): index of a task, or -1 for the original CLIP.
@@ -125,7 +112,7 @@ def select_below(errors, threshold):
     return torch.where(smallest <= threshold, best, 0) - 1  # where the error is no number, too
 
 
-def select_calibrated(errors, limits):
+def select_calibrated(errors: Tensor, limits: Tensor) -> Tensor:
     """The better rule: errors relative to the reference's, against a limit for each task.
 
     errors (N, 1 + T), limits (T,) -> LongTensor (N,). An image that is hard for every autoencoder is no longer
@@ -150,10 +137,25 @@ class DDAS(nn.Module):
     batch, so that random crops differ each time, instead of once for each image.
     """
 
+    mean: Tensor | None
+    std: Tensor | None
+    limits: Tensor
+
     def __init__(
-        self, clip, features="statistics", block=1, threshold=None, granularity="sample", iterations=300,
-        reference_iterations=None, learning_rate=3e-3, batch_size=128, quantile=0.99, fresh=False, alexnet="imagenet",
-    ):  # fmt: skip
+        self,
+        clip: nn.Module | None,
+        features: str | nn.Module = "statistics",
+        block: int = 1,
+        threshold: float | None = None,
+        granularity: str = "sample",
+        iterations: int = 300,
+        reference_iterations: int | None = None,
+        learning_rate: float = 3e-3,
+        batch_size: int = 128,
+        quantile: float = 0.99,
+        fresh: bool = False,
+        alexnet: str | Path | None = "imagenet",
+    ):
         super().__init__()
         if features == "alexnet":
             features = AlexNetFeatures(alexnet)
@@ -175,14 +177,14 @@ class DDAS(nn.Module):
             self.to(device_of(clip))
 
     @torch.no_grad()
-    def extract(self, images):
+    def extract(self, images: Tensor) -> Tensor:
         """Features (B, dim) of images; once the reference is known, statistics are standardised by it."""
         features = self.features(images.to(self.limits.device))
         if self.mean is not None:
             features = (features - self.mean) / self.std
         return features
 
-    def _extract_all(self, dataset):
+    def _extract_all(self, dataset: Dataset) -> Tensor | None:
         """The features (N, dim) of a data set; None where they do not fit, or are to be fresh for every batch."""
         kept = []
         for images, _ in loader(dataset, batch_size=256):
@@ -192,7 +194,7 @@ class DDAS(nn.Module):
                 return None
         return torch.cat(kept)
 
-    def _batches(self, dataset, features):
+    def _batches(self, dataset: Dataset, features: Tensor | None) -> Iterator[Tensor]:
         """Batches of features (B, dim) without end: drawn from `features`, or computed where these are None."""
         if features is None:
             for images, _ in endless(dataset, self.batch_size):
@@ -200,7 +202,7 @@ class DDAS(nn.Module):
         while True:
             yield features[torch.randint(len(features), (self.batch_size,))]
 
-    def learn_reference(self, dataset):
+    def learn_reference(self, dataset: Dataset) -> None:
         """Train autoencoder 0 on the reference images; they also set the scale of the statistics."""
         features = self._extract_all(dataset)
         if not self.features.squash:
@@ -208,7 +210,7 @@ class DDAS(nn.Module):
             features = (features - self.mean) / self.std
         self._learn(dataset, features, self.reference_iterations)
 
-    def learn_task(self, train, held_out=None):
+    def learn_task(self, train: Dataset, held_out: Dataset | None = None) -> None:
         """Train the next task's autoencoder on `train`; its limit is set on `held_out`, images it never saw.
 
         With a threshold no limit is needed, and no `held_out`.
@@ -242,11 +244,11 @@ class DDAS(nn.Module):
         return torch.stack([a.error(features) for a in self.autoencoders], dim=1)
 
     @torch.no_grad()
-    def errors(self, images):
+    def errors(self, images: Tensor) -> Tensor:
         """Reconstruction errors (B, 1 + tasks); column 0 belongs to the reference."""
         return self._errors_of(self.extract(images))
 
-    def select(self, images):
+    def select(self, images: Tensor) -> Tensor:
         """For each image the index of the task that it seems to belong to, -1 for the original CLIP. LongTensor (B,)"""
         errors = self.errors(images)
         if self.granularity == "batch":
@@ -257,11 +259,11 @@ class DDAS(nn.Module):
             chosen = select_below(errors, self.threshold)
         return chosen.expand(len(images))
 
-    def selector_state_dict(self):
+    def selector_state_dict(self) -> dict[str, Tensor]:
         """Everything but the frozen CLIP: the autoencoders, the limits, the scale of the features."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith("features.")}
 
-    def load_selector_state_dict(self, state):
+    def load_selector_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what `selector_state_dict` gave; autoencoders are added as needed."""
         for name in ("mean", "std", "limits"):
             if name in state:

@@ -1,5 +1,8 @@
 """The accuracy matrix and what is read from it. Built in notebook 02."""
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -11,21 +14,21 @@ class AccuracyMatrix:
     is a mean over columns, NaN until all rows are there. `per_task()` has the columns.
     """
 
-    def __init__(self, tasks, rows=()):
+    def __init__(self, tasks: Iterable[str], rows: Iterable[Sequence[float]] = ()):
         self.tasks = list(tasks)
         self.values = np.full((len(self.tasks), len(self.tasks)), np.nan)
         self.done = 0
         for row in rows:
             self.add_row(row)
 
-    def add_row(self, accuracies):
+    def add_row(self, accuracies: Sequence[float]) -> None:
         """Accuracies in percent on all tasks, after learning the next one."""
         if len(accuracies) != len(self.tasks) or self.done == len(self.tasks):
             raise ValueError(f"a row has one accuracy for each of {len(self.tasks)} tasks, and there are as many rows.")
         self.values[self.done] = accuracies
         self.done += 1
 
-    def per_task(self):
+    def per_task(self) -> pd.DataFrame:
         """A table: one row a task, one column a metric.
 
         transfer_j  = mean of A[i, j] over i < j       (before it was learned; undefined for the first)
@@ -45,41 +48,41 @@ class AccuracyMatrix:
         }
         return pd.DataFrame(table, index=pd.Index(self.tasks, name="task"))
 
-    def _mean(self, metric):
+    def _mean(self, metric: str) -> float:
         return float(self.per_task()[metric].mean()) if self.done == len(self.tasks) else float("nan")
 
     @property
-    def transfer(self):
+    def transfer(self) -> float:
         """Zero-shot ability kept: accuracy on tasks not yet learned."""
         return self._mean("transfer")
 
     @property
-    def average(self):
+    def average(self) -> float:
         """Accuracy over all tasks and all times."""
         return self._mean("average")
 
     @property
-    def last(self):
+    def last(self) -> float:
         """Accuracy on all tasks at the end."""
         return self._mean("last")
 
     @property
-    def forgetting(self):
+    def forgetting(self) -> float:
         """Best accuracy of the past minus the accuracy at the end (Chaudhry et al. 2018)."""
         return self._mean("forgetting")
 
     @property
-    def backward_transfer(self):
+    def backward_transfer(self) -> float:
         """Accuracy at the end minus the accuracy right after learning (Lopez-Paz and Ranzato 2017)."""
         return self._mean("backward_transfer")
 
-    def frame(self):
+    def frame(self) -> pd.DataFrame:
         """The rows so far as a table: index the task learned last, columns the tasks tested."""
         index = pd.Index(self.tasks[: self.done], name="after")
         return pd.DataFrame(self.values[: self.done], index=index, columns=self.tasks)
 
     @classmethod
-    def from_csv(cls, path):
+    def from_csv(cls, path: str | Path) -> "AccuracyMatrix":
         """Read what `frame().to_csv(path)` wrote."""
         table = pd.read_csv(path, index_col=0)
         return cls(table.columns, table.to_numpy())

@@ -1,24 +1,38 @@
 """Experts and routers in the blocks of a frozen CLIP. Built in notebooks 04 (mixture) and 05 (activate and freeze)."""
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .adapter import Adapter
-from .clip import batch_first, encode_text_trimmed, text_blocks, vision_blocks
+from .clip import (
+    Noting,
+    at_least_float32,
+    batch_first,
+    class_embeddings,
+    class_logits,
+    encode_text_trimmed,
+    text_blocks,
+    vision_blocks,
+    with_parts,
+    with_text_blocks,
+    with_vision_blocks,
+)
 from .router import Router, load_balance_loss
 
 
 class Route(NamedTuple):
     """Where the samples of the batch under way go, in one block."""
 
-    task: torch.Tensor  # (B,) index of each sample's router, -1 for the original CLIP
-    token: torch.Tensor  # (B,) position of the token that the router reads
-    noise: torch.Tensor = None  # (B, E) the router's noise, if given
+    task: Tensor  # (B,) index of each sample's router, -1 for the original CLIP
+    token: Tensor  # (B,) position of the token that the router reads
+    noise: Tensor | None = None  # (B, E) the router's noise, if given
 
 
 class MoEAdapter(nn.Module):
@@ -28,7 +42,19 @@ class MoEAdapter(nn.Module):
     may change. usage: gates and load of the last training batch, for the balance loss.
     """
 
-    def __init__(self, width, num_experts=22, top_k=2, bottleneck=64, scale=0.1, dropout=0.1):
+    counts: Tensor
+    frozen: Tensor
+    usage: tuple[Tensor, Tensor] | None
+
+    def __init__(
+        self,
+        width: int,
+        num_experts: int = 22,
+        top_k: int = 2,
+        bottleneck: int = 64,
+        scale: float = 0.1,
+        dropout: float = 0.1,
+    ):
         super().__init__()
         self.width, self.top_k = width, top_k
         self.experts = nn.ModuleList(Adapter(width, bottleneck, scale, dropout) for _ in range(num_experts))
@@ -37,7 +63,7 @@ class MoEAdapter(nn.Module):
         self.register_buffer("frozen", torch.zeros(num_experts, dtype=torch.bool))
         self.usage = None
 
-    def add_router(self):
+    def add_router(self) -> None:
         """A router for a new task; it alone among the routers is trained from now on. Counting starts anew."""
         for router in self.routers:
             router.requires_grad_(False)
@@ -45,18 +71,18 @@ class MoEAdapter(nn.Module):
         self.routers.append(router.to(self.counts.device).train(self.training))
         self.counts.zero_()
 
-    def freeze(self, number):
+    def freeze(self, number: int) -> None:
         """Freeze the `number` most used experts (the lower index first where counts are equal; never an unused one)."""
         ranking = self.counts.argsort(descending=True, stable=True)
         self.frozen[[e for e in ranking[:number].tolist() if self.counts[e] > 0]] = True
         self.apply_frozen()
 
-    def apply_frozen(self):
+    def apply_frozen(self) -> None:
         """Take frozen experts out of training."""
         for expert, frozen in zip(self.experts, self.frozen.tolist()):
             expert.requires_grad_(not frozen)
 
-    def gates(self, x, route):
+    def gates(self, x: Tensor, route: Route) -> Tensor:
         """Router inputs x (B, D) -> gates (B, E); rows of zeros for samples of the original CLIP."""
         gates = x.new_zeros(len(x), len(self.experts))
         for task in route.task.unique().tolist():
@@ -71,10 +97,12 @@ class MoEAdapter(nn.Module):
                 self.usage = chosen, load
         return gates
 
-    def forward(self, x, route):
+    def forward(self, x: Tensor, route: Route) -> Tensor:
         """Block inputs after attention x (B, L, D) -> what the experts add, (B, L, D)."""
-        with torch.autocast(x.device.type, enabled=False):  # who answers is decided in float32 in any case
-            gates = self.gates(x[torch.arange(len(x)), route.token].float(), route)
+        read = x[torch.arange(len(x)), route.token]
+        with torch.autocast(x.device.type, enabled=False):  # who answers is decided in float32 at least
+            gates = self.gates(at_least_float32(read), route)
+        x = x.to(self.experts[0].up_proj.weight.dtype)  # a CLIP in half precision may have experts in float32
         added = torch.zeros_like(x, dtype=gates.dtype)
         for e, used in enumerate((gates > 0).any(dim=0).tolist()):
             if used:
@@ -83,7 +111,7 @@ class MoEAdapter(nn.Module):
         return added
 
     @contextmanager
-    def uncounted(self):
+    def uncounted(self) -> Iterator[None]:
         """For a batch that is computed again, in the backward pass: its samples were counted already."""
         counts, usage = self.counts.clone(), self.usage
         try:
@@ -98,42 +126,36 @@ class MoEAdapter(nn.Module):
         return super().train(mode)
 
 
-@contextmanager
-def attached(layers, blocks, task, token, noise, checkpointing=False):
-    """While this holds, each layer's output is added to that of its block; open_clip's own code stays as it is.
+class ExpertBlock(nn.Module):
+    """A frozen block with the experts of one layer beside it, for the batch that goes by `route`.
 
-    Arguments as in `Route`, noise (blocks, B, E). checkpointing: a block keeps its input only, and is computed again in
-    the backward pass. Nothing is left on the blocks afterwards, whatever happens.
+    It shares the block's weights and runs open_clip's own code; the block itself stays as it is. checkpointing: only the
+    input is kept, and the rest is computed again in the backward pass.
     """
-    try:
-        for i, (layer, block) in enumerate(zip(layers, blocks)):
-            route = Route(task, token, None if noise is None else noise[i])
-            forward = _with_experts(layer, block, route)
-            if checkpointing:
-                contexts = partial(_first_and_again, layer)
-                forward = partial(checkpoint, forward, use_reentrant=False, context_fn=contexts)
-            block.forward = forward  # on the instance: it hides the class's own until it is deleted
-        yield
-    finally:
-        for block in blocks:
-            vars(block).pop("forward", None)
 
+    def __init__(self, block: nn.Module, layer: MoEAdapter, route: Route, checkpointing: bool = False):
+        super().__init__()
+        self.layer, self.route, self.checkpointing = layer, route, checkpointing
+        self.ln_2 = Noting(block.ln_2)  # it reads the state after attention, not normalised, which the experts want
+        self.block = with_parts(block, ln_2=self.ln_2)
 
-def _with_experts(layer, block, route):
-    """The block's forward pass with what the layer adds; self-contained, as computing it again needs."""
-    plain = block.forward
+    def __getattr__(self, name):
+        """What open_clip asks a block about itself, such as the type of its weights."""
+        modules = vars(self)["_modules"]
+        return modules[name] if name in modules else getattr(modules["block"], name)
 
-    def forward(*inputs, **named):
-        state = []  # of the block after attention, not normalised: what its second LayerNorm reads
-        hook = block.ln_2.register_forward_pre_hook(lambda ln_2, inputs: state.append(inputs[0]))
-        try:
-            output = plain(*inputs, **named)
-        finally:
-            hook.remove()
-        added = layer(batch_first(block, state.pop()), route)
-        return output + batch_first(block, added).to(output.dtype)
+    def forward(self, *inputs, **named):
+        if self.checkpointing:
+            contexts = partial(_first_and_again, self.layer)
+            return checkpoint(self.with_experts, *inputs, use_reentrant=False, context_fn=contexts, **named)
+        return self.with_experts(*inputs, **named)
 
-    return forward
+    def with_experts(self, *inputs, **named):
+        """The block's output plus what its experts add to it."""
+        output = self.block(*inputs, **named)
+        state, _ = self.ln_2.take()
+        added = self.layer(batch_first(self.block, state), self.route)
+        return output + batch_first(self.block, added).to(output.dtype)
 
 
 def _first_and_again(layer):
@@ -155,9 +177,19 @@ class MoEClip(nn.Module):
     """
 
     def __init__(
-        self, clip, num_experts=22, top_k=2, bottleneck=64, scale=0.1, dropout=0.1, text_router_token="sot",
-        checkpointing=False, image_at=None, text_at=None, gate_noise=True,
-    ):  # fmt: skip
+        self,
+        clip: nn.Module,
+        num_experts: int = 22,
+        top_k: int = 2,
+        bottleneck: int = 64,
+        scale: float = 0.1,
+        dropout: float = 0.1,
+        text_router_token: str = "sot",
+        checkpointing: bool = False,
+        image_at: Sequence[int] | None = None,
+        text_at: Sequence[int] | None = None,
+        gate_noise: bool = True,
+    ):
         super().__init__()
         if text_router_token not in ("sot", "eot"):
             raise ValueError(f"text_router_token is 'sot' or 'eot', not {text_router_token!r}.")
@@ -167,24 +199,24 @@ class MoEClip(nn.Module):
         self.text_router_token, self.checkpointing, self.gate_noise = text_router_token, checkpointing, gate_noise
         self.tasks = []
 
-        def chosen(blocks, numbers):
-            return list(blocks) if numbers is None else [blocks[i] for i in numbers]
-
-        def layers(blocks):
-            widths = [block.ln_2.normalized_shape[0] for block in blocks]
+        def layers(blocks, at):
+            widths = [blocks[place].ln_2.normalized_shape[0] for place in at]
             return nn.ModuleList(MoEAdapter(w, num_experts, top_k, bottleneck, scale, dropout) for w in widths)
 
-        self.image_blocks, self.text_blocks = chosen(vision_blocks(clip), image_at), chosen(text_blocks(clip), text_at)
-        self.image_layers, self.text_layers = layers(self.image_blocks), layers(self.text_blocks)
+        blocks = vision_blocks(clip), text_blocks(clip)
+        self.image_at, self.text_at = (
+            list(range(len(of_tower)) if at is None else at) for of_tower, at in zip(blocks, (image_at, text_at))
+        )
+        self.image_layers, self.text_layers = layers(blocks[0], self.image_at), layers(blocks[1], self.text_at)
         self.to(clip.logit_scale.device)
         self.train(clip.training)
 
     @property
-    def layers(self):
+    def layers(self) -> list[MoEAdapter]:
         """The MoEAdapters of both towers, image first."""
         return [*self.image_layers, *self.text_layers]
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True):
         """Training mode for experts and routers; the frozen CLIP stays in eval mode."""
         super().train(mode)
         self.clip.eval()
@@ -193,7 +225,7 @@ class MoEClip(nn.Module):
                 layer.routers.eval()  # routers draw noise in training mode
         return self
 
-    def add_task(self, name):
+    def add_task(self, name: str) -> int:
         """A new router in every block; the routers of earlier tasks are not trained any more. Returns its index."""
         if name in self.tasks:
             raise ValueError(f"task {name!r} is there already: every task has one router, under its own name.")
@@ -202,7 +234,7 @@ class MoEClip(nn.Module):
             layer.add_router()
         return len(self.tasks) - 1
 
-    def freeze_used_experts(self, number=2):
+    def freeze_used_experts(self, number: int | None = 2) -> None:
         """After a task: freeze its most used experts in every block of both towers (the paper's activate–freeze).
 
         number: how many a block, as counted over the task's training; 2 in the official code whatever k is; None
@@ -213,7 +245,7 @@ class MoEClip(nn.Module):
         for layer in self.layers:
             layer.freeze(len(layer.experts) if number is None else number)
 
-    def task_indices(self, task, size):
+    def task_indices(self, task: str | int | Tensor | None, size: int) -> Tensor:
         """`task` in any of its forms as a LongTensor (size,)."""
         if task is None:
             task = -1
@@ -234,35 +266,64 @@ class MoEClip(nn.Module):
             )
         return indices.long()
 
-    def encode_image(self, images, task=None, noise=None):
+    def encode_image(
+        self, images: Tensor, task: str | int | Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
         """images (B, 3, H, W) -> features (B, D), not normalised. noise (layers, B, E): the routers' noise, if given."""
         task = self.task_indices(task, len(images))
         if (task < 0).all():
             return self.clip.encode_image(images)
-        again = self.checkpointing and self.training
-        with attached(self.image_layers, self.image_blocks, task, torch.zeros_like(task), noise, again):
-            return self.clip.encode_image(images)
+        first = torch.zeros_like(task)
+        blocks = self._blocks(vision_blocks(self.clip), self.image_at, self.image_layers, task, first, noise)
+        return with_vision_blocks(self.clip, blocks).encode_image(images)
 
-    def encode_text(self, tokens, task=None, noise=None):
+    def encode_text(
+        self, tokens: Tensor, task: str | int | Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
         """tokens (B, L) -> features (B, D), not normalised. noise (layers, B, E): the routers' noise, if given."""
         task = self.task_indices(task, len(tokens))
         if (task < 0).all():
             return self.clip.encode_text(tokens)
         token = tokens.argmax(dim=-1) if self.text_router_token == "eot" else torch.zeros_like(task)
-        again = self.checkpointing and self.training
-        with attached(self.text_layers, self.text_blocks, task, token, noise, again):
-            return encode_text_trimmed(self.clip, tokens)
+        blocks = self._blocks(text_blocks(self.clip), self.text_at, self.text_layers, task, token, noise)
+        return encode_text_trimmed(with_text_blocks(self.clip, blocks), tokens)
 
-    def balance_loss(self):
+    def _blocks(self, blocks, at, layers, task, token, noise):
+        """A tower's blocks, with experts where it has some; made for each batch, so that nothing is left on the CLIP."""
+        blocks, again = list(blocks), self.checkpointing and self.training
+        for i, (place, layer) in enumerate(zip(at, layers)):
+            route = Route(task, token, None if noise is None else noise[i])
+            blocks[place] = ExpertBlock(blocks[place], layer, route, again)
+        return blocks
+
+    def forward(
+        self,
+        images: Tensor,
+        tokens: Tensor,
+        task: str | int | None = None,
+        labels: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """Logits (B, C) of images among classes; with labels (B,) the cross-entropy, a scalar.
+
+        images (B, 3, H, W), tokens (C, K, L) as `prompts` makes them: K prompts for each class.
+        """
+        features = self.encode_image(images, task)
+        classes = class_embeddings(partial(self.encode_text, task=task), tokens)
+        with torch.autocast(features.device.type, enabled=False):
+            logits = class_logits(self.clip, at_least_float32(features), at_least_float32(classes))
+            return logits if labels is None else F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
+    def balance_loss(self) -> Tensor:
         """Sum over the blocks of both towers of the last training batch's load-balance loss."""
         return sum(load_balance_loss(*layer.usage) for layer in self.layers)
 
-    def adapter_state_dict(self):
+    def adapter_state_dict(self) -> dict[str, Tensor]:
         """Everything but the frozen CLIP: experts, routers, counts, the frozen mask, and the tasks' names (as bytes)."""
         state = {k: v for k, v in self.state_dict().items() if not k.startswith("clip.")}
         return {**state, "task_names": torch.tensor(list("\n".join(self.tasks).encode()), dtype=torch.uint8)}
 
-    def load_adapter_state_dict(self, state):
+    def load_adapter_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take over what `adapter_state_dict` gave; routers are added as needed."""
         state = dict(state)
         names = bytes(state.pop("task_names").tolist()).decode().split("\n")

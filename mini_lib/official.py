@@ -21,7 +21,7 @@ NAME = re.compile(
 UNUSED = re.compile(r"\.(ln_3|adaptmlp)\.")  # never called; an alias of the last expert
 
 
-def own_name(name):
+def own_name(name: str) -> str | None:
     """The name of an official expert or router parameter in `MoEClip`; None for a parameter of CLIP itself."""
     match = NAME.fullmatch(name)
     if not match:
@@ -31,7 +31,7 @@ def own_name(name):
     return f"{TOWERS[tower]}.{block}.{PARTS[part]}.{index}.{rest}"
 
 
-def convert(state_dict, top_k=2):
+def convert(state_dict: dict, top_k: int = 2) -> MoEClip:
     """A MoEClip with the weights of an official checkpoint; sizes, experts and tasks are read from the tensors.
 
     state_dict: tensors under the official names, plain or as the checkpoint file's {"state_dict": ...}, with or
@@ -79,7 +79,7 @@ def _tensors(state_dict):
     if not tensors:
         raise ValueError(
             f"this {type(state_dict).__name__} holds no tensors by name: pass a state dict, as load_tensors of "
-            "mini_lib.weights reads it from a file."
+            "mini_lib.clip reads it from a file."
         )
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
@@ -104,7 +104,9 @@ class GivenFeatures(nn.Module):
         return features
 
 
-def convert_ddas(state_dict, features=None, threshold=0.0655, granularity="sample"):
+def convert_ddas(
+    state_dict: dict, features: nn.Module | None = None, threshold: float | None = 0.0655, granularity: str = "sample"
+) -> DDAS:
     """A DDAS with the autoencoders of an official checkpoint, the first of them that of the reference images.
 
     features: `AlexNetFeatures()` for images; by default the DDAS takes features (B, dim) as they come from there.

@@ -1,7 +1,7 @@
 """The gate: which experts answer, and with what weight. Built in notebook 04."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 NOISE_FLOOR = 1e-2  # added to the noise's standard deviation, so that it never vanishes
@@ -14,7 +14,7 @@ class Router(nn.Module):
     gates = softmax over the k largest logits of a row, 0 elsewhere. Both matrices start at zero: all experts alike.
     """
 
-    def __init__(self, width, num_experts, top_k=2):
+    def __init__(self, width: int, num_experts: int, top_k: int = 2):
         super().__init__()
         if not 1 <= top_k <= num_experts:
             raise ValueError(f"top_k is {top_k}, but must lie between 1 and the number of experts, {num_experts}.")
@@ -22,19 +22,19 @@ class Router(nn.Module):
         self.w_gate = nn.Parameter(torch.zeros(width, num_experts))
         self.w_noise = nn.Parameter(torch.zeros(width, num_experts))
 
-    def forward(self, x, noise=None):
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (B, D) -> gates (B, E), load (E,).
 
         noise (B, E): the standard normal draw; by default it is drawn when training and absent in evaluation.
         load: how many samples each expert gets; with noise a smooth estimate that carries gradients.
         """
-        clean = x @ self.w_gate  # (B, E)
+        clean = x @ self.w_gate.to(x.dtype)  # (B, E)
         if noise is None and self.training:
             noise = torch.randn_like(clean)
         if noise is None:
             gates = top_k_softmax(clean, self.top_k)
             return gates, (gates > 0).sum(dim=0).to(gates.dtype)
-        std = F.softplus(x @ self.w_noise) + NOISE_FLOOR
+        std = F.softplus(x @ self.w_noise.to(x.dtype)) + NOISE_FLOOR
         noisy = clean + noise * std
         gates = top_k_softmax(noisy, self.top_k)
         if self.top_k == clean.shape[1]:
@@ -42,13 +42,13 @@ class Router(nn.Module):
         return gates, smooth_load(clean, noisy, std, self.top_k)
 
 
-def top_k_softmax(logits, k):
+def top_k_softmax(logits: Tensor, k: int) -> Tensor:
     """Softmax over the k largest of each row, 0 elsewhere. (B, E) -> (B, E)"""
     values, indices = logits.topk(k, dim=1)
     return torch.zeros_like(logits).scatter(1, indices, values.softmax(dim=1))
 
 
-def smooth_load(clean, noisy, std, k):
+def smooth_load(clean: Tensor, noisy: Tensor, std: Tensor, k: int) -> Tensor:
     """The expected number of samples an expert gets if its own noise were drawn anew. (B, E) x 3 -> (E,)
 
     Expert e stays in the top k of a row when its new logit exceeds the k-th largest of the others: that is the
@@ -60,7 +60,7 @@ def smooth_load(clean, noisy, std, k):
     return torch.special.ndtr((clean - bar) / std).sum(dim=0)
 
 
-def load_balance_loss(gates, load):
+def load_balance_loss(gates: Tensor, load: Tensor) -> Tensor:
     """Squared variation of importance plus that of load: 0 when all experts are used alike.
 
     gates (B, E), load (E,) -> scalar. The official code computes it and drops it; here its weight is a choice.

@@ -1,25 +1,29 @@
 """The incremental loop: learn a task, save, evaluate on all tasks, next. Shown in notebooks 02 and 07."""
 
+import dataclasses
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch.utils.data import Dataset
 
-from .benchmarks.base import loader
-from .methods.base import seed_everything
 from .metrics import AccuracyMatrix
-from .progress import progress
+from .training import loader, progress, seed_everything
 
 CHECKPOINT, MATRIX, ROUTING, SETTINGS = "checkpoint.safetensors", "matrix.csv", "routing.csv", "settings.json"
 
 
 @torch.no_grad()
-def evaluate(method, task, dataset=None, batch_size=128):
+def evaluate(
+    method: Any, task: Any, dataset: Dataset | None = None, batch_size: int = 128
+) -> tuple[float, torch.Tensor | None]:
     """Accuracy in percent on a task's test images (or `dataset`), and the routers that the method selected.
 
     The second is a LongTensor with one index an image, or None for a method that selects nothing. batch_size: images
@@ -48,7 +52,7 @@ def evaluate(method, task, dataset=None, batch_size=128):
     return accuracy, torch.cat(selected).cpu() if selected else None
 
 
-def replace_file(path, write):
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole or not at all: `write(temporary path)`, then an atomic rename.
 
     Raises OSError, with the remedy, where that cannot be done; what was there before stays.
@@ -67,7 +71,13 @@ def replace_file(path, write):
             temporary.unlink(missing_ok=True)
 
 
-def run(method, benchmark, out, log=print, after_task=None):
+def run(
+    method: Any,
+    benchmark: Any,
+    out: str | Path,
+    log: Callable[[str], object] = print,
+    after_task: Callable[[int], object] | None = None,
+) -> AccuracyMatrix:
     """Teach `method` the tasks of `benchmark` one after another; returns its AccuracyMatrix.
 
     The folder `out` holds settings.json, and after each task checkpoint.safetensors (all that was learned),
@@ -91,10 +101,15 @@ def run(method, benchmark, out, log=print, after_task=None):
         raise ValueError(
             f"{method.name!r} judges an image by the name of its task; {benchmark.name!r} does not tell it."
         )
+    method.settings.check_tasks(names)
     settings = {
-        "method": method.name, "method_settings": method.settings, "clip": {"checksum": method.start},
-        "benchmark": benchmark.name, "benchmark_settings": benchmark.settings, "tasks": names,
-    }  # fmt: skip
+        "method": method.name,
+        "method_settings": dataclasses.asdict(method.settings),
+        "clip": {"checksum": method.start},
+        "benchmark": benchmark.name,
+        "benchmark_settings": benchmark.settings,
+        "tasks": names,
+    }
     _claim(out, json.loads(json.dumps(settings)))
     learned, seconds = _resume(method, out)
     matrix = _read(out / MATRIX, names)
@@ -138,7 +153,7 @@ def run(method, benchmark, out, log=print, after_task=None):
     return matrix
 
 
-def well_sent(chosen, j, learned):
+def well_sent(chosen: torch.Tensor, j: int, learned: int) -> float:
     """Percent of task j's images that got their own router, or none as long as it is not learned."""
     return 100 * (chosen == (j if j <= learned else -1)).double().mean().item()
 
@@ -198,7 +213,7 @@ def _resume(method, out):
         ) from error
 
 
-def seconds_learned(out):
+def seconds_learned(out: str | Path) -> float:
     """Seconds of training that the run in `out` has taken, over all its sessions."""
     with safe_open(Path(out) / CHECKPOINT, framework="pt") as saved:
         return float(saved.metadata()["seconds"])

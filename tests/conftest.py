@@ -1,16 +1,15 @@
 """Fixtures. Tests against the official code's values or real images skip where their folders are missing."""
 
 import os
-from pathlib import Path
 
 import open_clip
 import pytest
 import torch
+from helpers import SHARED
 
-from mini_lib import mini_mtil, tiny_clip
+from mini_lib import mini_mtil
+from mini_lib.embedded import tiny
 
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("MOE_SHARED", ROOT.parent / "shared"))
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
@@ -38,7 +37,7 @@ def tokenizer():
 @pytest.fixture
 def clip():
     """A CLIP of two blocks a tower with random weights."""
-    return tiny_clip.build(width=64, vision_layers=2, text_layers=2).requires_grad_(False).eval()
+    return tiny.build(width=64, vision_layers=2, text_layers=2).requires_grad_(False).eval()
 
 
 @pytest.fixture

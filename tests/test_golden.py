@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from mini_lib.adapter import Adapter
 from mini_lib.clip import batch_first, class_embeddings
 from mini_lib.ddas import select_below
-from mini_lib.methods.base import learning_rate_at
 from mini_lib.moe import attached
 from mini_lib.official import convert, convert_ddas, own_name
 from mini_lib.router import Router, load_balance_loss
+from mini_lib.training import learning_rate_at
 
 
 def close(ours, theirs, tolerance=1e-5):

@@ -7,7 +7,7 @@ import sys
 import tomllib
 
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 
 ALLOWED = {
     "README.md", "pyproject.toml", "environment.yml", "Makefile", "LICENSE", "CITATION.cff", ".gitignore", ".ci",
@@ -32,7 +32,7 @@ def test_nothing_unexpected_at_the_top():
 
 
 def test_model_card_says_what_was_measured():
-    facts = json.loads((ROOT / "data/tiny_clip.json").read_text())
+    facts = json.loads((ROOT / "mini_lib/embedded/tiny.json").read_text())
     card = (ROOT / "data/README.md").read_text()
     numbers = [f"{facts[k]:,}" for k in ("pairs", "steps", "seconds")] + [str(facts["final_loss"])]
     assert all(number in card for number in [*numbers, *map(str, facts["zero_shot"].values())])
@@ -45,6 +45,6 @@ def test_links_in_the_text_lead_somewhere():
 
 
 def test_environment_check():
-    result = subprocess.run([sys.executable, "-m", "mini_lib.environment"], capture_output=True, text=True, cwd=ROOT)
+    result = subprocess.run([sys.executable, "-m", "mini_lib", "check"], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stdout
     assert "[OK]   the embedded CLIP loads" in result.stdout and "[FAIL]" not in result.stdout

@@ -8,10 +8,11 @@ import sys
 
 import pytest
 import torch
+from helpers import silent
 
 from mini_lib import METHODS, AccuracyMatrix, evaluate, make_method, run
 from mini_lib.methods import Method, needs
-from mini_lib.methods.base import learning_rate_at, train
+from mini_lib.training import learning_rate_at, train
 
 LOOP = sys.modules["mini_lib.run"]  # the module; the name mini_lib.run is the function
 QUICK = {
@@ -33,10 +34,6 @@ QUICK = {
 
 def made(name, clip, tokenizer, benchmark, **settings):
     return make_method(name, clip, tokenizer, **needs(name, benchmark), **{**QUICK[name], **settings})
-
-
-def silent(line):
-    pass
 
 
 def test_every_method_is_tried_here():

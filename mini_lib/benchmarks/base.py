@@ -1,12 +1,14 @@
 """What a learner is given: tasks, one after another. Shown in notebook 07, used from notebook 02 on."""
 
-import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
 
 
 @dataclass
@@ -19,11 +21,11 @@ class Task:
     """
 
     name: str
-    classnames: list
-    templates: list
-    train: Dataset
-    test: Dataset
-    val: Dataset = None
+    classnames: list[str]
+    templates: list[str]
+    train: Dataset | None
+    test: Dataset | None
+    val: Dataset | None = None
 
 
 @dataclass
@@ -35,12 +37,12 @@ class Benchmark:
     """
 
     name: str
-    tasks: list
-    reference: Dataset
-    settings: dict = field(default_factory=dict)
-    captions: list = field(default_factory=list)
+    tasks: list[Task]
+    reference: Dataset | None
+    settings: dict[str, Any] = field(default_factory=dict)
+    captions: list[str] = field(default_factory=list)
 
-    def tested(self, learned):
+    def tested(self, learned: int) -> list[Task]:
         """The tasks as they are tested after `learned` of them were learned: here always all, as in MTIL."""
         return self.tasks
 
@@ -53,14 +55,22 @@ class ImageDataset(Dataset):
     Raises ValueError, with the name of the file, for an image that cannot be read.
     """
 
-    def __init__(self, images, labels, transform, remember=False):
+    decodes = True  # see `training.loader`
+
+    def __init__(
+        self,
+        images: Sequence[Path | str | np.ndarray],
+        labels: Sequence[int],
+        transform: Callable[[Image.Image], Tensor],
+        remember: bool = False,
+    ):
         self.images, self.labels, self.transform = images, labels, transform
         self.kept = {} if remember else None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
         if self.kept is not None and index in self.kept:
             return self.kept[index], self.labels[index]
         image = self.transform(self._open(self.images[index]))
@@ -69,7 +79,7 @@ class ImageDataset(Dataset):
         return image, self.labels[index]
 
     @staticmethod
-    def rgb(image):
+    def rgb(image: Image.Image) -> Image.Image:
         """An opened image in RGB: by plain conversion, as torchvision and with it the official code."""
         return image.convert("RGB")
 
@@ -83,21 +93,7 @@ class ImageDataset(Dataset):
             raise ValueError(f"{image} cannot be read as an image ({error}). Repair it or take it out.") from error
 
 
-def loader(dataset, batch_size, **options):
-    """A DataLoader; beside a GPU, image files are read by processes of their own, so that it need not wait."""
-    beside = torch.cuda.is_available() and isinstance(getattr(dataset, "dataset", dataset), ImageDataset)
-    workers = min(os.cpu_count(), 8) if beside else 0
-    return DataLoader(dataset, batch_size, num_workers=workers, persistent_workers=beside, **options)
-
-
-def endless(dataset, batch_size):
-    """Batches without end, reshuffled in every round; the last, smaller batch of a round is left out."""
-    rounds = loader(dataset, batch_size, shuffle=True, drop_last=len(dataset) > batch_size)
-    while True:
-        yield from rounds
-
-
-def hold_out(labels, part, seed):
+def hold_out(labels: Sequence[int], part: float, seed: int) -> tuple[list[int], list[int]]:
     """Split indices into (kept, held out): of every class a random `part` is held out, rounded, never all of it.
 
     Raises ValueError for a part that is no share.
@@ -110,3 +106,10 @@ def hold_out(labels, part, seed):
         members = rng.permutation(np.flatnonzero(labels == label))
         held[members[: min(round(len(members) * part), len(members) - 1)]] = True
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
+
+
+def draw_shots(labels: Sequence[int], among: Sequence[int] | None, count: int, seed: int | list[int]) -> list[int]:
+    """At most `count` of the indices `among` (None: all) of each label, at random."""
+    labels = np.asarray(labels)
+    order = np.random.default_rng(seed).permutation(len(labels) if among is None else among)
+    return sorted(int(i) for label in np.unique(labels) for i in order[labels[order] == label][:count])

@@ -149,7 +149,7 @@ def _read(name, root, count):
         if len(classnames) != count or set(labels) != set(range(count)):
             raise ValueError(
                 f"{name} under {root} has {part} images of {len(set(labels))} classes, not of {count}: it is "
-                f"incomplete. `python -m mini_lib.benchmarks check --root {root} --only {name}` tells more."
+                f"incomplete. `python -m mini_lib data --root {root} --only {name}` tells more."
             )
         parts[part] = images, labels
     return parts, classnames

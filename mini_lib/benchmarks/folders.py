@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..clip import train_transform
-from ..tiny_clip import draw_pairs
+from ..embedded.pairs import draw_pairs
 from .base import Benchmark, ImageDataset, Task, hold_out
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
@@ -47,7 +47,7 @@ def folders(root, preprocess, tasks=None, templates=("a photo of a {}.",), val_p
     names = list(tasks) if tasks else [p.name for p in present]
     made = [_task(root / name, preprocess, tuple(templates), val_part, seed) for name in names]
     images, captions = draw_pairs(1500, seed=[seed, 99])
-    images = _images(Path(reference), "the reference images") if reference else list(images)
+    images = images_in(Path(reference), "the reference images") if reference else list(images)
     settings = {
         "root": str(root.resolve()), "tasks": names, "templates": list(templates), "val_part": val_part, "seed": seed,
         "reference": reference and str(Path(reference).resolve()),
@@ -63,7 +63,7 @@ def _task(folder, preprocess, templates, val_part, seed):
         if not (folder / part).is_dir():
             raise ValueError(f"task folder {folder} has no folder {part!r}: put {folder / part}/CLASS/*.jpg there.")
         parts[part] = {
-            p.name: _images(p, "images of this class") for p in _subfolders(folder / part, "one folder a class")
+            p.name: images_in(p, "images of this class") for p in _subfolders(folder / part, "one folder a class")
         }
     classes = sorted(parts["train"])
     names = [c.replace("_", " ") for c in classes]
@@ -102,7 +102,7 @@ def _subfolders(folder, of):
     return found
 
 
-def _images(folder, what):
+def images_in(folder, what):
     if not folder.is_dir():
         raise ValueError(f"folder {folder} does not exist: it should hold {what}.")
     found = sorted(

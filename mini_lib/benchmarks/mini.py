@@ -10,10 +10,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
-from ..tiny_clip import article, draw_pairs, to_tensor
-from .base import Benchmark, Task
-from .drawing import COLOURS, LETTERS, NUMBERS, PATTERNS, SIZE, glyph_mask, pattern_mask, shape_mask
-from .mtil import _draw
+from ..embedded.drawing import COLOURS, LETTERS, NUMBERS, PATTERNS, SIZE, glyph_mask, pattern_mask, shape_mask
+from ..embedded.pairs import article, draw_pairs, to_tensor
+from .base import Benchmark, Task, draw_shots
 
 ORDERS = {
     1: ("digits", "fabric", "sketch", "plates", "gems", "chalk", "neon"),
@@ -185,10 +184,12 @@ def as_task(name, classnames, templates, drawn, shots=None, seed=0):
 
 def _few(dataset, count, seed):
     """At most `count` images of each class, drawn once with the seed."""
-    return TensorDataset(*dataset[_draw(dataset.tensors[1], None, count, seed)])
+    return TensorDataset(*dataset[draw_shots(dataset.tensors[1], None, count, seed)])
 
 
-def mini_mtil(seed=0, order=1, train_per_class=100, test_per_class=50, shots=None):
+def mini_mtil(
+    seed: int = 0, order: int = 1, train_per_class: int = 100, test_per_class: int = 50, shots: int | None = None
+) -> Benchmark:
     """The benchmark, ready for the embedded CLIP: seven tasks of ten classes, in one of two orders.
 
     A fifth of the training images of each class is kept apart as `val`. The reference images are drawn in the look
@@ -214,8 +215,11 @@ def mini_mtil(seed=0, order=1, train_per_class=100, test_per_class=50, shots=Non
     ]
     images, captions = draw_pairs(1500, seed=[seed, 99])
     settings = {
-        "seed": seed, "order": order, "train_per_class": train_per_class, "test_per_class": test_per_class,
+        "seed": seed,
+        "order": order,
+        "train_per_class": train_per_class,
+        "test_per_class": test_per_class,
         "shots": shots,
-    }  # fmt: skip
+    }
     reference = TensorDataset(to_tensor(images), torch.zeros(len(images)).long())
     return Benchmark("mini", tasks, reference, settings, captions)

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ..clip import openai_transform, train_transform
-from .base import Benchmark, ImageDataset, Task, hold_out
-from .folders import _images
+from .base import Benchmark, ImageDataset, Task, draw_shots, hold_out
+from .folders import images_in
 from .sources import SOURCES, read, require
 
 ORDERS = {
@@ -82,7 +82,7 @@ def _task(name, root, preprocess, split_file, shots, val_part, seed):
             raise ValueError(f"{name} has too few images to keep {val_part:.0%} of each class for validation.")
         val = "train", held
     if shots:
-        kept = _draw(labels, kept, shots, [seed, 0])
+        kept = draw_shots(labels, kept, shots, [seed, 0])
         short = [
             c for c, n in enumerate(np.bincount([labels[i] for i in kept], minlength=len(classnames))) if n < shots
         ]
@@ -91,20 +91,13 @@ def _task(name, root, preprocess, split_file, shots, val_part, seed):
                 f"{name} has fewer than {shots} training images of {classnames[short[0]]!r}: take fewer shots, "
                 "a smaller val_part, or another split."
             )
-        val = val and (val[0], _draw(parts[val[0]][1], val[1], min(shots, 4), [seed, 1]))
+        val = val and (val[0], draw_shots(parts[val[0]][1], val[1], min(shots, 4), [seed, 1]))
     return Task(
         name, classnames, list(SOURCES[name].templates),
         train=dataset("train", kept, train_transform(preprocess), False),
         test=dataset("test", None, preprocess, True),
         val=val and dataset(*val, preprocess, True),
     )  # fmt: skip
-
-
-def _draw(labels, among, count, seed):
-    """At most `count` of the indices `among` (None: all) of each label, at random."""
-    labels = np.asarray(labels)
-    order = np.random.default_rng(seed).permutation(len(labels) if among is None else among)
-    return sorted(int(i) for label in np.unique(labels) for i in order[labels[order] == label][:count])
 
 
 def read_split_file(file, name, root):
@@ -161,5 +154,5 @@ def _reference(reference, root, preprocess):
         images, _, names = read("tinyimagenet", root)
         captions = [f"a photo of a {name}." for name in names]
     else:
-        images = _images(Path(reference), "the reference images")
+        images = images_in(Path(reference), "the reference images")
     return ImageDataset(images, [0] * len(images), preprocess), captions

@@ -2,7 +2,7 @@
 
 `SOURCES` is the whole of it, one row a data set; `read` gives the images, labels and class names of one part. Files
 are found by torchvision's own dataset classes (0.17 or later); TinyImageNet, which has none, has one here. Used by
-`mtil`, `cil` and `python -m mini_lib.benchmarks check`; the class names are shown in notebook 07.
+`mtil`, `cil` and `python -m mini_lib data`; the class names are shown in notebook 07.
 """
 
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def read(name, root, part="train"):
     except Exception as error:  # a damaged file can make torchvision raise anything
         raise ValueError(
             f"{name} in {root / source.folder} cannot be read ({type(error).__name__}: {error}). Get it anew: "
-            f"`python -m mini_lib.benchmarks check --root {root} --only {name}` says how."
+            f"`python -m mini_lib data --root {root} --only {name}` says how."
         ) from error
     if not source.parts:
         indices = halves(len(labels))[part == "test"]
@@ -118,7 +118,7 @@ def require(names, root):
         ]
         raise ValueError(
             f"{len(absent)} of the data sets wanted are not under {root}:{''.join(lines)}\n"
-            f"`python -m mini_lib.benchmarks check --root {root}` tells more, and with --download fetches what it can."
+            f"`python -m mini_lib data --root {root}` tells more, and with --download fetches what it can."
         )
 
 

@@ -2,14 +2,14 @@
 
 import numpy as np
 
+from ..embedded.drawing import LETTERS, NUMBERS, PATTERNS, SIZE, glyph_mask, pattern_mask, shape_mask
+from ..embedded.pairs import article
 from .base import Benchmark
-from .drawing import LETTERS, NUMBERS, PATTERNS, SIZE, glyph_mask, pattern_mask, shape_mask
 from .mini import (
     GLOWING,
     NUMBER_TEMPLATES,
     SHAPE_TEMPLATES,
     TASKS,
-    article,
     as_task,
     blur,
     clouds,

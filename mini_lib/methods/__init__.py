@@ -1,11 +1,11 @@
-"""The continual learners, one file each. Every module of this folder is imported, and so registers its method."""
+"""The continual learners, one file each. Every module of this folder is imported, and registers its methods."""
 
 import importlib
 import pkgutil
 
-from .base import METHODS, Method, make_method, needs
+from .base import METHODS, Method, make_method, needs, register
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["METHODS", "Method", "make_method", "needs"]
+__all__ = ["METHODS", "Method", "make_method", "needs", "register"]

@@ -1,15 +1,20 @@
 """Analytic learning: a classifier that is solved for instead of trained, so that nothing is forgotten. Built in notebook 12."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..benchmarks.base import loader
+from ..benchmarks.base import Task
 from ..clip import class_logits, encode_text_trimmed
-from .base import Method
+from ..training import loader
+from .base import Method, Settings, register, share, whole_number
 
 
+@register
 class Analytic(Method):
     """Ridge regression from random features of the frozen CLIP to the classes of all tasks (RAIL, primal form).
 
@@ -18,58 +23,69 @@ class Analytic(Method):
     Images of tasks not yet learned get CLIP's answer. (Xu et al. 2024, NeurIPS.)
     """
 
+    @dataclass
+    class Settings(Settings):
+        hidden: int = 1000  # random features
+        ridge: float = 0.1
+        share: float = 0.8  # of the regression in the scores; the rest is zero-shot's
+        seed: int = 0
+
+        def __post_init__(self):
+            whole_number("hidden", self.hidden, at_least=1)
+            share("share", self.share)
+            whole_number("seed", self.seed)
+            if not self.ridge > 0:
+                raise ValueError(f"ridge is above 0, not {self.ridge!r}: the inverse needs it.")
+
     name = "analytic"
     knows_tasks = True
 
-    def __init__(self, clip, tokenizer, hidden=1000, ridge=0.1, share=0.8, seed=0):
-        if not (hidden >= 1 and ridge > 0 and 0 <= share <= 1):
-            raise ValueError(
-                f"hidden >= 1, ridge > 0 and 0 <= share <= 1 are needed, not {hidden}, {ridge} and {share}."
-            )
-        super().__init__(clip, tokenizer, hidden=hidden, ridge=ridge, share=share, seed=seed)
+    def __init__(self, clip: nn.Module, tokenizer: Callable, **settings):
+        super().__init__(clip, tokenizer, **settings)
+        hidden, ridge = self.settings.hidden, self.settings.ridge
         dim = clip.encode_image(torch.zeros(1, 3, *clip.visual.image_size, device=self.device)).shape[1]
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(self.settings.seed)
         self.projection = (torch.randn(dim, hidden, generator=generator) / dim**0.5).to(self.device)
         self.inverse = torch.eye(hidden, dtype=torch.float64, device=self.device) / ridge  # of sum h^T h + ridge I
         self.weights = self.inverse.new_zeros(hidden, 0)  # a column a class
         self.first = {}  # a task's name -> its first column
 
     @torch.no_grad()
-    def features(self, images):
+    def features(self, images: Tensor) -> Tensor:
         """Random features (B, hidden) of images, in double precision: the inverse needs it."""
         features = F.normalize(self.clip.encode_image(images.to(self.device)), dim=-1)
         return (features @ self.projection).relu().double()
 
-    def learn(self, task):
+    def learn(self, task: Task) -> None:
         self.first[task.name] = self.weights.shape[1]
         self.weights = F.pad(self.weights, (0, len(task.classnames)))
         for images, labels in loader(task.train, 128):
             targets = F.one_hot(labels + self.first[task.name], self.weights.shape[1]).double().to(self.device)
             self.inverse, self.weights = update(self.inverse, self.weights, self.features(images), targets)
 
-    def scores(self, images, task):
+    def scores(self, images: Tensor, task: Task) -> Tensor:
         classes = self.embeddings(task, partial(encode_text_trimmed, self.clip), key=-1)
         zero_shot = class_logits(self.clip, self.clip.encode_image(images.to(self.device)), classes).softmax(dim=1)
         if task.name not in self.first:
             return zero_shot
         columns = self.weights[:, self.first[task.name] :][:, : len(task.classnames)]
-        share = self.settings["share"]
+        share = self.settings.share
         return share * (self.features(images) @ columns).float() + (1 - share) * zero_shot
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Tensor]:
         learned = {f"first.{task}": torch.tensor(column) for task, column in self.first.items()}
         return {"inverse": self.inverse, "weights": self.weights, **learned}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         self.inverse, self.weights = (state[name].to(self.device) for name in ("inverse", "weights"))
         self.first = {k.removeprefix("first."): int(v) for k, v in state.items() if k.startswith("first.")}
 
     @property
-    def trained_parameters(self):
+    def trained_parameters(self) -> int:
         return self.weights.numel()
 
 
-def update(inverse, weights, h, targets):
+def update(inverse: Tensor, weights: Tensor, h: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The solution after one more batch. inverse (H, H), weights (H, C), h (B, H), targets (B, C) -> inverse, weights
 
     Q <- Q - Q h^T (I + h Q h^T)^-1 h Q, then V <- V + Q h^T (y - h V): only a (B, B) matrix is inverted.

@@ -1,14 +1,20 @@
 """iCaRL as it is used on MTIL: a bounded memory of old images, and distillation on them. Used in notebook 08."""
 
-import torch
-from torch.nn import functional as F
-from torch.utils.data import ConcatDataset, Subset
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from ..benchmarks.base import loader
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+from ..benchmarks.base import Task
+from ..training import loader
+from .base import register, whole_number
 from .distilled import Distilled
 
 
-def herding(features, count):
+def herding(features: Tensor, count: int) -> Tensor:
     """Indices of `count` rows whose mean, at every length, is near the mean of all; the most typical row first.
 
     features (N, D), made unit -> LongTensor (count,). The k-th is argmin |mu - (f_i + sum of those chosen) / k| over
@@ -25,6 +31,7 @@ def herding(features, count):
     return torch.tensor(chosen)
 
 
+@register
 class ICaRL(Distilled):
     """At most `memory` images of the tasks learned, the same number of each; the original CLIP is asked about them.
 
@@ -34,35 +41,41 @@ class ICaRL(Distilled):
     tasks: those of the benchmark, from which the images are taken; a checkpoint holds their indices only.
     """
 
+    @dataclass
+    class Settings(Distilled.Settings):
+        memory: int = 175  # images kept
+
+        def __post_init__(self):
+            super().__post_init__()
+            whole_number("memory", self.memory, at_least=1)
+
     name = "icarl"
 
-    def __init__(self, clip, tokenizer, tasks, memory=175, **training):
-        if memory < 1:
-            raise ValueError(f"memory is a number of images, at least 1, not {memory!r}.")
-        super().__init__(clip, tokenizer, **training)
-        self.settings["memory"] = memory
+    def __init__(self, clip: nn.Module, tokenizer: Callable, tasks: Sequence[Task], **settings):
+        super().__init__(clip, tokenizer, **settings)
         self.teacher = clip
         self.datasets = {task.name: task.train for task in tasks}
         self.memory = {}  # name of a task -> indices of its images, the most typical first
 
-    def reference(self, task, model):
+    def reference(self, task: Task) -> tuple[nn.Module, Dataset, Tensor] | None:
         if not self.memory:
             return None
         exemplars = ConcatDataset([Subset(self.datasets[name], kept.tolist()) for name, kept in self.memory.items()])
         return self.teacher, exemplars, self.tokens(task)[:, 0]
 
-    def fit(self, task, model, loss):
-        super().fit(task, model, loss)
-        share = self.settings["memory"] // (len(self.memory) + 1)
+    def learn(self, task: Task) -> None:
+        super().learn(task)
+        share = self.settings.memory // (len(self.memory) + 1)
         self.memory = {name: kept[:share] for name, kept in self.memory.items()}
         with torch.no_grad():
-            features = [model.encode_image(images.to(self.device)) for images, _ in loader(task.train, batch_size=256)]
-        self.memory[task.name] = herding(torch.cat(features), share)
+            images = (batch.to(self.device) for batch, _ in loader(task.train, batch_size=256))
+            features = torch.cat([self.clip.encode_image(batch) for batch in images])
+        self.memory[task.name] = herding(features, share)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Tensor]:
         return super().state_dict() | {f"memory.{name}": kept for name, kept in self.memory.items()}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         names = [name for name in self.datasets if f"memory.{name}" in state]
         self.memory = {name: state[f"memory.{name}"] for name in names}
         super().load_state_dict({k: v for k, v in state.items() if not k.startswith("memory.")})

@@ -3,10 +3,15 @@
 import copy
 
 import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from ..benchmarks.base import Task
+from .base import register
 from .distilled import Distilled
 
 
+@register
 class LwF(Distilled):
     """The teacher is the model before the task; it is asked about the task's own images and class prompts.
 
@@ -15,14 +20,15 @@ class LwF(Distilled):
 
     name = "lwf"
 
-    def texts(self, task):
+    def texts(self, task: Task) -> Tensor:
         """Tokens (N, L) of the reference texts."""
         return self.tokens(task)[:, 0]
 
-    def reference(self, task, model):
-        return copy.deepcopy(model).requires_grad_(False).eval(), task.train, self.texts(task)
+    def reference(self, task: Task) -> tuple[nn.Module, Dataset, Tensor]:
+        return copy.deepcopy(self.clip).requires_grad_(False).eval(), task.train, self.texts(task)
 
 
+@register
 class LwFVR(LwF):
     """LwF with random sentences instead of class prompts: words of a virtual vocabulary, not of the task.
 
@@ -31,7 +37,7 @@ class LwFVR(LwF):
 
     name = "lwf-vr"
 
-    def texts(self, task):
+    def texts(self, task: Task) -> Tensor:
         tokens = self.tokens(task)[0, 0]
         start, end = tokens[0], tokens.max()
         sentences = torch.zeros(1000, len(tokens), dtype=tokens.dtype, device=tokens.device)

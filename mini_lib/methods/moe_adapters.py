@@ -1,15 +1,23 @@
 """MoE-Adapters, the paper's method: MoEClip and DDAS, task after task. Built in notebook 07."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from ..benchmarks.base import Task
 from ..clip import class_logits, count_parameters
 from ..ddas import DDAS
 from ..moe import MoEClip
-from .base import TrainedMethod, seed_everything
+from ..training import seed_everything
+from .base import TrainedMethod, TrainingSettings, one_of, register, whole_number
 
 
+@register
 class MoEAdapters(TrainedMethod):
     """Experts shared by all tasks, one router a task, activate–freeze, and a selector: the whole of the paper's method.
 
@@ -21,56 +29,74 @@ class MoEAdapters(TrainedMethod):
     and text_at as in `MoEClip`.
     """
 
+    @dataclass
+    class Settings(TrainingSettings):
+        learning_rate: float | dict[str, float] = 1e-2
+        num_experts: int = 14
+        top_k: int = 2
+        bottleneck: int = 64
+        text_router_token: str = "sot"
+        load_balance_weight: float = 0.0
+        freeze: int | None = 2
+        shared_router: bool = False
+        noise_at_evaluation: bool = False
+        gate_noise: bool = True
+        image_at: Sequence[int] | None = None
+        text_at: Sequence[int] | None = None
+        selector: str = "ddas"
+        ddas: dict[str, Any] | None = None
+
+        def __post_init__(self):
+            super().__post_init__()
+            one_of("selector", self.selector, ("ddas", "known", "none"))
+            if self.freeze is not None:
+                whole_number("freeze", self.freeze, at_least=0)
+
     name = "moe-adapters"
     rates = (3e-3, 6e-3, 1e-2, 2e-2)
 
-    def __init__(
-        self, clip, tokenizer, reference=None, num_experts=14, top_k=2, bottleneck=64, text_router_token="sot",
-        learning_rate=1e-2, load_balance_weight=0.0, freeze=2, shared_router=False, noise_at_evaluation=False,
-        gate_noise=True, image_at=None, text_at=None, selector="ddas", ddas=None, **training,
-    ):  # fmt: skip
-        if selector not in ("ddas", "known", "none"):
-            raise ValueError(f"selector is 'ddas', 'known' or 'none', not {selector!r}.")
-        if selector == "ddas" and reference is None:
+    def __init__(self, clip: nn.Module, tokenizer: Callable, reference: Dataset | None = None, **settings):
+        super().__init__(clip, tokenizer, **settings)
+        choice = self.settings
+        if choice.selector == "ddas" and reference is None:
             raise ValueError("the selector 'ddas' needs reference images: pass reference=benchmark.reference.")
-        own = {
-            "num_experts": num_experts, "top_k": top_k, "bottleneck": bottleneck, "text_router_token": text_router_token,
-            "load_balance_weight": load_balance_weight, "freeze": freeze, "shared_router": shared_router,
-            "noise_at_evaluation": noise_at_evaluation, "gate_noise": gate_noise, "image_at": image_at,
-            "text_at": text_at, "selector": selector, "ddas": ddas,
-        }  # fmt: skip
-        super().__init__(clip, tokenizer, own, learning_rate, **training)
-        seed_everything(self.settings["seed"])
+        seed_everything(choice.seed)
         self.model = MoEClip(
-            clip, num_experts, top_k, bottleneck, text_router_token=text_router_token,
-            checkpointing=self.settings["checkpointing"], image_at=image_at, text_at=text_at,
-            gate_noise=gate_noise,
-        )  # fmt: skip
-        self.reference, self.selector = reference, selector
-        self.ddas = DDAS(clip, **(ddas or {})) if selector == "ddas" else None
+            clip,
+            choice.num_experts,
+            choice.top_k,
+            choice.bottleneck,
+            text_router_token=choice.text_router_token,
+            checkpointing=choice.checkpointing,
+            image_at=choice.image_at,
+            text_at=choice.text_at,
+            gate_noise=choice.gate_noise,
+        )
+        self.reference, self.selector = reference, choice.selector
+        self.ddas = DDAS(clip, **(choice.ddas or {})) if choice.selector == "ddas" else None
         self.learned = 0
 
     @property
-    def knows_tasks(self):
+    def knows_tasks(self) -> bool:
         return self.selector == "known"
 
-    def learn(self, task):
+    def learn(self, task: Task) -> None:
         choice, model = self.settings, self.model
-        seed_everything(choice["seed"] + self.learned)
-        if not (choice["shared_router"] and model.tasks):
+        seed_everything(choice.seed + self.learned)
+        if not (choice.shared_router and model.tasks):
             model.add_task(task.name)
-        encode = {"encode_image": partial(model.encode_image, task=model.tasks[-1]),
-                  "encode_text": partial(model.encode_text, task=model.tasks[-1])}  # fmt: skip
-        cross_entropy = self.cross_entropy(task, **encode, label_smoothing=choice["label_smoothing"])
+        router, tokens = model.tasks[-1], self.tokens(task)[:, :1]
 
         def loss(images, labels):
-            value = cross_entropy(images, labels)
-            if choice["load_balance_weight"]:
-                value = value + choice["load_balance_weight"] * model.balance_loss()
+            images, labels = images.to(self.device), labels.to(self.device)
+            with self.autocast():
+                value = model(images, tokens, router, labels, choice.label_smoothing)
+            if choice.load_balance_weight:
+                value = value + choice.load_balance_weight * model.balance_loss()
             return value
 
         self.fit(task, model, loss)
-        model.freeze_used_experts(choice["freeze"])
+        model.freeze_used_experts(choice.freeze)
         self.learned += 1
         self.set_evaluation_noise()
         if self.ddas:
@@ -78,20 +104,20 @@ class MoEAdapters(TrainedMethod):
                 self.ddas.learn_reference(self.reference)
             self.ddas.learn_task(task.train, task.val)
 
-    def set_evaluation_noise(self):
+    def set_evaluation_noise(self) -> None:
         """Let the routers draw noise in evaluation, too, if the settings say so."""
-        if self.settings["noise_at_evaluation"]:
+        if self.settings.noise_at_evaluation:
             for layer in self.model.layers:
                 layer.routers.train()
 
-    def select(self, images, task):
+    def select(self, images: Tensor, task: Task) -> Tensor:
         """The router of each image: LongTensor (B,), -1 for the original CLIP."""
         if self.selector == "ddas" and self.model.tasks:
             return self.ddas.select(images.to(self.device))
         known = self.model.tasks.index(task.name) if task.name in self.model.tasks else -1
         return torch.full((len(images),), len(self.model.tasks) - 1 if self.selector == "none" else known)
 
-    def scores(self, images, task, selected=None):
+    def scores(self, images: Tensor, task: Task, selected: Tensor | None = None) -> Tensor:
         """`selected`: what `select` gave, where it is known already."""
         selected = self.select(images, task) if selected is None else selected
         selected = selected.clamp(max=len(self.model.tasks) - 1)  # tasks that share one router
@@ -103,14 +129,14 @@ class MoEAdapters(TrainedMethod):
             scores[rows] = class_logits(self.clip, features[rows], embeddings)
         return scores
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Tensor]:
         state = {f"model.{k}": v for k, v in self.model.adapter_state_dict().items()}
         state["learned"] = torch.tensor(self.learned)
         if self.ddas:
             state |= {f"ddas.{k}": v for k, v in self.ddas.selector_state_dict().items()}
         return state
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         super().load_state_dict(state)
 
         def part(prefix):
@@ -123,7 +149,7 @@ class MoEAdapters(TrainedMethod):
             self.ddas.load_selector_state_dict(part("ddas."))
 
     @property
-    def trained_parameters(self):
+    def trained_parameters(self) -> int:
         """Experts and routers, and the selector's autoencoders."""
         return sum(
             count_parameters(module) for module in (*self.model.layers, *(self.ddas.autoencoders if self.ddas else ()))

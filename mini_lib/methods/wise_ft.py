@@ -1,10 +1,17 @@
 """WiSE-FT: after each task, back part of the way to the weights before it. Used in notebook 08."""
 
-import torch
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch
+from torch import Tensor, nn
+
+from ..benchmarks.base import Task
+from .base import register, share
 from .fine_tuning import FineTuning
 
 
+@register
 class WiSEFT(FineTuning):
     """Fine-tuning, then theta <- alpha theta_t + (1 - alpha) theta_(t-1), all weights alike.
 
@@ -12,17 +19,19 @@ class WiSEFT(FineTuning):
     alpha 0.8 there.) alpha 1 is fine-tuning, alpha 0 never moves.
     """
 
+    @dataclass
+    class Settings(FineTuning.Settings):
+        alpha: float = 0.8  # of the new weights; the rest is the old ones'
+
+        def __post_init__(self):
+            super().__post_init__()
+            share("alpha", self.alpha)
+
     name = "wise-ft"
 
-    def __init__(self, clip, tokenizer, alpha=0.8, **training):
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha lies between 0 (the old weights) and 1 (the new ones), not {alpha!r}.")
-        super().__init__(clip, tokenizer, **training)
-        self.settings["alpha"] = alpha
-
-    def fit(self, task, model, loss):
+    def fit(self, task: Task, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], **options) -> None:
         before = [p.detach().clone() for p in model.parameters()]
-        super().fit(task, model, loss)
+        super().fit(task, model, loss, **options)
         with torch.no_grad():
             for parameter, old in zip(model.parameters(), before):
-                parameter.mul_(self.settings["alpha"]).add_(old, alpha=1 - self.settings["alpha"])
+                parameter.mul_(self.settings.alpha).add_(old, alpha=1 - self.settings.alpha)

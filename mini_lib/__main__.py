@@ -1,0 +1,31 @@
+"""The one front door: `python -m mini_lib COMMAND`. Each command lives in its room, in commands.py, which loads at once."""
+
+import argparse
+import sys
+from importlib import import_module
+
+ROOMS = ("course", "studies", "benchmarks", "embedded")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; what goes wrong is one sentence."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mini_lib",
+        description="MoE-Adapters for continual learning of CLIP: notebooks, studies, data and graded assignments.",
+        epilog="python -m mini_lib COMMAND --help says what a command takes.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for room in ROOMS:
+        import_module(f"mini_lib.{room}.commands").add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except KeyboardInterrupt:
+        print("Stopped. What is finished is kept: the same command goes on after it.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

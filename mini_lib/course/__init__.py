@@ -1,0 +1,1 @@
+"""What only teaching and running need: checks of exercises, widgets, execution, grading, the site, Colab."""

@@ -1,0 +1,77 @@
+"""`python -m mini_lib execute | assignments | grade | book | check | notebooks`: running the course and teaching with it."""
+
+from pathlib import Path
+
+
+def add(commands) -> None:
+    """Add this room's commands to the front door's."""
+    _add_execute(commands)
+    text = "write the students' versions of the graded assignments to build/assignments/release/"
+    commands.add_parser("assignments", help=text, description=text).set_defaults(run=_assignments)
+    text = "run and grade FOLDER/<student>/<assignment>/<notebook>.ipynb; points and feedback go to build/assignments/"
+    grade = commands.add_parser("grade", help="grade submissions", description=text)
+    grade.add_argument("folder", type=Path, metavar="FOLDER", help="one folder per student, in it one per assignment")
+    grade.set_defaults(run=_grade)
+    text = "write all notebooks as a site that is read without a network: build/book/index.html"
+    commands.add_parser("book", help="write all notebooks as a site", description=text).set_defaults(run=_book)
+    text = "print a line for each package, [OK] or [FAIL]: please include it when you ask for help"
+    commands.add_parser("check", help="is everything there?", description=text).set_defaults(run=_check)
+    text = (
+        "write into every notebook what all share (first cell, link to Colab, minutes), and the minutes into README.md"
+    )
+    notebooks = commands.add_parser("notebooks", help="for maintainers: keep the notebooks alike", description=text)
+    notebooks.add_argument("command", nargs="?", choices=["time"], help="measure the seconds of notebooks instead")
+    notebooks.add_argument(
+        "numbers", nargs="*", metavar="NN", help="of the notebooks to measure; all if there are none"
+    )
+    notebooks.set_defaults(run=_notebooks)
+
+
+def _add_execute(commands):
+    text = (
+        "run a notebook unattended, with papermill; a parameter that it does not know is refused before anything runs"
+    )
+    execute = commands.add_parser("execute", help="run a notebook with a parameter file", description=text)
+    execute.add_argument("notebook", type=Path, metavar="NOTEBOOK")
+    execute.add_argument("parameters", type=Path, metavar="PARAMETERS.yaml", help="notebooks/params/ has examples")
+    execute.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="parameters that differ from the file's")
+    execute.set_defaults(run=_execute)
+
+
+def _execute(options):
+    from .execute import execute
+
+    execute(options.notebook, options.parameters, options.changes)
+
+
+def _assignments(options):
+    from . import grading
+
+    grading.make_all()
+
+
+def _grade(options):
+    from . import grading
+
+    grading.grade_all(options.folder)
+
+
+def _book(options):
+    from . import book
+
+    book.write()
+
+
+def _check(options):
+    from .environment import check
+
+    return 0 if check() else 1
+
+
+def _notebooks(options):
+    from . import notebooks
+
+    if options.command == "time":
+        notebooks.measure(options.numbers)
+    else:
+        notebooks.write()

@@ -1,0 +1,62 @@
+"""`python -m mini_lib compare | ablations | selectors | cost`: what the notebooks 08 and 11 to 14 read, measured again."""
+
+from pathlib import Path
+
+
+def add(commands) -> None:
+    """Add this room's commands to the front door's."""
+    text = "every method on MiniMTIL, all seeds and orders; what is in the CSV is not run again"
+    compare = commands.add_parser("compare", help="compare the methods on MiniMTIL", description=text)
+    compare.add_argument(
+        "study", nargs="?", default="methods", choices=["tuning", "methods"],
+        help="tuning searches the learning rates, methods (the default) compares with those found",
+    )  # fmt: skip
+    _add_what(compare)
+    text = "MoE-Adapters with one thing changed at a time; what is in the CSVs is not run again"
+    ablations = commands.add_parser("ablations", help="change one part of MoE-Adapters at a time", description=text)
+    studies = ["choices", "parts", "length"]
+    ablations.add_argument("study", nargs="?", choices=studies, help=f"{', '.join(studies)}; by default all, in turn")
+    _add_what(ablations)
+    text = "how well the selector tells known images from unknown ones, by features, block, rule and limit"
+    commands.add_parser("selectors", help=text, description=text).set_defaults(run=_selectors)
+    _add_cost(commands)
+
+
+def _add_what(parser):
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="only these contestants")
+    parser.add_argument("--orders", nargs="+", type=int, metavar="N", help="only these orders of the tasks")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="only these seeds")
+    parser.add_argument("--work", type=Path, help="folder of the runs, which go on after a stop; default: runs/compare")
+    parser.add_argument("--out", type=Path, help="the CSV, by default that of the study in data/results/")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(options):
+    from .compare import run_study
+
+    for name in [options.study] if options.study else ["choices", "parts", "length"]:
+        run_study(name, options.names, options.orders, options.seeds, options.work, options.out)
+
+
+def _selectors(options):
+    from .selectors import measure_all
+
+    measure_all()
+
+
+def _add_cost(commands):
+    text = "time and memory of a training step of ViT-B/16 (random weights and images), added to data/results/cost.csv"
+    cost = commands.add_parser("cost", help="measure a training step of ViT-B/16", description=text)
+    cost.add_argument("--batch", type=int, help="images a step; default: 8, on a GPU 64")
+    cost.add_argument("--classes", type=int, help="prompts a step; default: 20, on a GPU 100")
+    precisions = ["float32", "bf16", "fp16"]
+    cost.add_argument("--precision", nargs="+", choices=precisions, help="default: float32, on a GPU bf16, too")
+    cost.add_argument("--steps", type=int, help="steps timed, 0 counts saved bytes only; default: 5, on a GPU 20")
+    cost.add_argument("--out", type=Path, help="the CSV; default: data/results/cost.csv")
+    cost.set_defaults(run=_cost)
+
+
+def _cost(options):
+    from .cost import measure_all
+
+    measure_all(options.batch, options.classes, options.precision, options.steps, options.out)

@@ -1,0 +1,253 @@
+"""Methods against each other on MiniMTIL: `python -m mini_lib compare [STUDY]`. Read in notebooks 08, 13 and 14.
+
+Every contestant of a study learns every order with every seed. What is in the study's CSV is not repeated, a run that was
+stopped goes on, and the CSV is written anew after each run: one line for each accuracy.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from .. import plots
+from ..benchmarks.mini import ORDERS
+from ..clip import load_clip
+from ..ddas import DDAS
+from ..methods import make_method, needs
+from ..metrics import AccuracyMatrix
+from ..run import ROUTING, evaluate, replace_file, run, seconds_learned, well_sent
+from ..training import seed_everything
+from . import RESULTS, ROOT
+from .contestants import STUDIES, rates
+
+RUNS = ROOT / "runs" / "compare"
+KEY = ["method", "order", "seed"]
+COLUMNS = [
+    *KEY, "after", "task", "accuracy", "routed", "seconds", "trained_parameters", "peak_memory_mb", "settings",
+]  # fmt: skip
+
+
+def compete(study, name, order, seed, out):
+    """One contestant of a study through one stream, in the folder `out`; returns its lines of the table."""
+    torch.set_num_threads(1)  # two runs side by side, a thread each, are faster than two threads for one
+    benchmark = study.benchmark(seed, order)
+    if study.split == "val":
+        benchmark.tasks = [dataclasses.replace(task, test=task.val) for task in benchmark.tasks]
+    clip, _, tokenizer = load_clip("tiny")
+    clip = clip.to("cuda" if torch.cuda.is_available() else "cpu")
+    method, settings = study.contestants[name]
+    if rates(method):  # it is trained
+        settings = settings | {"seed": 100 * seed}
+    learner = make_method(method, clip, tokenizer, **needs(method, benchmark), **settings)
+    folder = Path(out) / Path(study.file).stem / name.replace(", ", "-").replace(" ", "-") / f"order{order}-seed{seed}"
+    judges = [Judge(label, learner, benchmark, folder, how) for label, how in study.judges.get(name, {}).items()]
+
+    def after_task(learned):
+        for judge in judges:
+            judge.after_task(learned)
+
+    matrix = run(learner, benchmark, folder, log=lambda line: None, after_task=after_task)
+    routing = AccuracyMatrix.from_csv(folder / ROUTING) if (folder / ROUTING).exists() else None
+    facts = {
+        "order": order, "seed": seed, "seconds": round(seconds_learned(folder), 1),
+        "trained_parameters": learner.trained_parameters, "peak_memory_mb": round(peak_memory() / 1e6),
+        "settings": json.dumps(study.contestants[name][1], sort_keys=True),
+    }  # fmt: skip
+    results = [(name, matrix, routing)] + [(name + j.label, j.matrix, j.routing) for j in judges]
+    return pd.concat([_tidy(m, routed).assign(method=label, **facts) for label, m, routed in results])[COLUMNS]
+
+
+def peak_memory():
+    """The most bytes that this process has held, on the GPU where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource  # not there on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class Judge:
+    """The accuracies of a trained learner with its routers chosen in another way; kept in the run's folder.
+
+    how: {"selector": ...} or {"granularity": ...} for the learner's own, or the settings of another `DDAS`, which is not
+    kept: after a stop it learns again what it had learned.
+    """
+
+    def __init__(self, label, learner, benchmark, folder, how):
+        self.label, self.learner, self.benchmark, self.folder, self.how = label, learner, benchmark, folder, how
+        self.other = DDAS(learner.clip, **how) if set(how) - {"selector", "granularity"} else None
+        self.matrix = self._kept("accuracy")
+        self.routing = None
+        if "selector" not in how:  # a stop may have come between the two files
+            self.routing = AccuracyMatrix(self.matrix.tasks, self._kept("routing").values[: self.matrix.done])
+
+    def _file(self, what):
+        return self.folder / f"{self.label.strip(', ').replace(', ', '-').replace(' ', '_')}-{what}.csv"
+
+    def _kept(self, what):
+        names = [task.name for task in self.benchmark.tasks]
+        return AccuracyMatrix.from_csv(self._file(what)) if self._file(what).exists() else AccuracyMatrix(names)
+
+    def after_task(self, learned):
+        if learned <= self.matrix.done:
+            return
+        if self.other:
+            self._catch_up(learned)
+        results = self._judge()
+        if self.routing:
+            self.routing.add_row([well_sent(chosen, j, learned - 1) for j, (_, chosen) in enumerate(results)])
+            replace_file(self._file("routing"), self.routing.frame().to_csv)
+        self.matrix.add_row([accuracy for accuracy, _ in results])
+        replace_file(self._file("accuracy"), self.matrix.frame().to_csv)
+
+    def _judge(self):
+        learner, own = self.learner, (self.learner.selector, self.learner.ddas, self.learner.ddas.granularity)
+        learner.selector = self.how.get("selector", learner.selector)
+        learner.ddas = self.other or learner.ddas
+        learner.ddas.granularity = self.how.get("granularity", "sample")
+        try:
+            return [evaluate(learner, task) for task in self.benchmark.tasks]
+        finally:
+            learner.selector, learner.ddas, learner.ddas.granularity = own
+
+    def _catch_up(self, learned):
+        """Let the other selector learn the tasks up to the newest, from the learner's seeds."""
+        seed = self.learner.settings.seed
+        if not self.other.autoencoders:
+            seed_everything(seed)
+            self.other.learn_reference(self.benchmark.reference)
+        for i in range(len(self.other.autoencoders) - 1, learned):
+            seed_everything(seed + i)
+            self.other.learn_task(self.benchmark.tasks[i].train, self.benchmark.tasks[i].val)
+
+
+def _tidy(matrix, routing):
+    """A line for each accuracy of a matrix: the task learned last, the task tested, percent, percent routed well."""
+    table = matrix.frame().stack().rename("accuracy").rename_axis(["after", "task"]).reset_index()
+    return table.assign(routed=float("nan") if routing is None else routing.values.ravel())
+
+
+def compare(study, out, names=None, orders=None, seeds=None, table=None, keep=None, workers=None, log=print):
+    """All runs of a study (or of those names, orders and seeds only), a process for each core; returns the table.
+
+    table: results of before; what they hold is not run again. keep(table) is called after every run, so that a stop
+    loses nothing. Raises RuntimeError, at the end, with the runs that failed.
+    """
+    jobs = [
+        (name, order, seed)
+        for seed in seeds or study.seeds for order in orders or study.orders for name in names or study.contestants
+    ]  # fmt: skip
+    table = pd.DataFrame(columns=COLUMNS) if table is None else table
+    done = set(table.set_index(KEY).index)
+    due = [job for job in jobs if job not in done]
+    log(f"{len(jobs) - len(due)} of {len(jobs)} runs are done already")
+    began, failed = time.monotonic(), []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers or os.cpu_count(), context, max_tasks_per_child=1) as pool:
+        pending = {pool.submit(compete, study, *job, out): job for job in due}
+        for i, future in enumerate(as_completed(pending), start=1):
+            job = "{}, order {}, seed {}".format(*pending[future])
+            if future.exception():
+                failed.append(f"{job}: {type(future.exception()).__name__}: {future.exception()}")
+                log(f"failed: {failed[-1]}")
+                continue
+            parts = [table, future.result()] if len(table) else [future.result()]
+            table = pd.concat(parts).sort_values(KEY, kind="stable").round({"accuracy": 4, "routed": 4})
+            if keep:
+                keep(table)
+            left = (time.monotonic() - began) / i * (len(due) - i)
+            log(f"{i} of {len(due)}: {job}; about {left / 60:.0f} minutes left")
+    if failed:
+        raise RuntimeError(f"{len(failed)} runs failed; the others are kept:\n" + "\n".join(failed))
+    return table
+
+
+def load_results(study, file):
+    """The table of a study's earlier results, or None.
+
+    Raises ValueError where it has other columns, is of another study, or a contestant had other settings then.
+    """
+    if not file.exists():
+        return None
+    table = pd.read_csv(file)
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise ValueError(
+            f"{file} has no column {', '.join(missing)}: an older version made it. Move it away and run the study again."
+        )
+    labels = {name + label for name in study.contestants for label in ("", *study.judges.get(name, {}))}
+    if strangers := sorted(set(table.method) - labels):
+        raise ValueError(
+            f"{file} holds results of {strangers[0]!r}, which does not take part in this study: delete these lines, or write "
+            "to another file with --out."
+        )
+    for name, (_, settings) in study.contestants.items():
+        then, now = set(table[table.method == name].settings), json.dumps(settings, sort_keys=True)
+        if then - {now}:
+            raise ValueError(
+                f"{file} holds results of {name!r} with the settings {', '.join(sorted(map(str, then)))}, now they are "
+                f"{now}: delete these lines, or write to another file with --out."
+            )
+    return table
+
+
+def matrices(table):
+    """The accuracy matrices in a table, whose lines are in the order of the tasks: (method, order, seed) -> AccuracyMatrix"""
+    found = {}
+    for key, part in table.groupby(KEY):
+        names = part.after.unique()
+        values = part.pivot(index="after", columns="task", values="accuracy").loc[names, names]
+        found[key] = AccuracyMatrix(names, values.to_numpy())
+    return found
+
+
+def scores(table):
+    """What each run came to: index (method, order, seed), columns in percent and points, parameters and seconds."""
+    metrics = ["transfer", "average", "last", "forgetting"]
+    found = {key: [getattr(matrix, metric) for metric in metrics] for key, matrix in matrices(table).items()}
+    found = pd.DataFrame(found, metrics).T.rename_axis(KEY)
+    return found.join(table.groupby(KEY)[["trained_parameters", "seconds"]].first())
+
+
+def figure(table, order=1, seed=0):
+    """Each task's accuracy over time, of fine-tuning and MoE-Adapters: what is forgotten, and what is not."""
+    found = {method: m for (method, o, s), m in matrices(table).items() if (o, s) == (order, seed)}
+    shown = {name: found[name] for name in ("fine-tuning", "moe-adapters")}
+    return plots.accuracy_over_time(shown, found["zero-shot"].values[0])
+
+
+def run_study(
+    name: str,
+    names: Sequence[str] | None = None,
+    orders: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    work: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """The commands `compare` and `ablations`: a study of STUDIES, or a part of it, written to its CSV."""
+    chosen = STUDIES[name]()
+    if unknown := set(names or ()) - set(chosen.contestants):
+        raise ValueError(f"{min(unknown)!r} does not take part: this study has {', '.join(chosen.contestants)}.")
+    if not set(orders or ()) <= set(ORDERS):
+        raise ValueError(f"orders {orders}: a stream has the orders 1 and 2.")
+    if min(seeds or [0]) < 0:
+        raise ValueError(f"seeds {seeds}: a seed is a whole number, at least 0.")
+    file = out or RESULTS / chosen.file
+    table = compare(
+        chosen,
+        work or RUNS,
+        names,
+        orders,
+        seeds,
+        load_results(chosen, file),
+        keep=lambda table: replace_file(file, lambda path: table.to_csv(path, index=False)),
+    )
+    if name == "methods" and {"zero-shot", "fine-tuning", "moe-adapters"} <= set(table.method):
+        figure(table).savefig(file.with_suffix(".png"), dpi=110, facecolor="white")

@@ -1,0 +1,133 @@
+"""The papermill command: unknown names, broken files, errors of a cell, interruption."""
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+import yaml
+from helpers import ROOT
+
+from mini_lib.course import execute
+
+PIPELINE = ROOT / "notebooks" / "07_the_full_pipeline.ipynb"
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook with two parameters that writes a summary, or fails when told to."""
+    code = nbformat.v4.new_code_cell
+    cells = [
+        code('OUT: str = "x"  # folder\nFAIL: bool = False', metadata={"tags": ["parameters"]}),
+        code("if FAIL:\n    raise ValueError(\"task folder cats has no folder 'train'\")"),
+        code('from pathlib import Path\nPath(OUT, "result").write_text("88.8")\nprint("last 88.8")'),
+        code(
+            'import matplotlib.pyplot as plt\nfrom mini_lib import plots\nplots.show(plt.figure(), "an empty figure")'
+        ),
+    ]
+    path = tmp_path / "small.ipynb"
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def parameters(tmp_path, text):
+    file = tmp_path / "p.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_runs_and_reports(notebook, tmp_path, capsys):
+    execute.main([str(notebook), str(parameters(tmp_path, "OUT: elsewhere")), f"OUT={tmp_path / 'out'}"])
+    assert "last 88.8" in capsys.readouterr().out
+    assert 'alt="an empty figure"' in (tmp_path / "out/small.html").read_text()
+    assert "widgets" not in nbformat.read(tmp_path / "out/small.ipynb", 4).metadata
+
+
+def test_a_failing_cell_is_one_sentence(notebook, tmp_path):
+    with pytest.raises(SystemExit, match="^ValueError: task folder cats has no folder 'train'$"):
+        execute.main([str(notebook), str(parameters(tmp_path, f"OUT: {tmp_path / 'out'}\nFAIL: true"))])
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("LERNING_RATE: 1.0", r"unknown parameters \['LERNING_RATE'\].*knows \['FAIL', 'OUT'\]"),
+        ("- a\n- b", "must map parameter names"),
+        ("A: [1", "is no YAML file"),
+        ("A: !!python/object/apply:os.getcwd []", "is no YAML file"),
+    ],
+)
+def test_bad_parameter_files_run_nothing(notebook, tmp_path, text, words, monkeypatch):
+    monkeypatch.setattr(execute.papermill, "execute_notebook", lambda *a, **k: pytest.fail("it ran"))
+    with pytest.raises(SystemExit, match=words):
+        execute.main([str(notebook), str(parameters(tmp_path, text))])
+
+
+def test_bad_changes(notebook, tmp_path):
+    for change, words in (("FAIL", "write NAME=VALUE"), ("FIAL=true", "unknown parameters")):
+        with pytest.raises(SystemExit, match=words):
+            execute.main([str(notebook), str(parameters(tmp_path, "FAIL: false")), change])
+
+
+def test_a_number_without_a_point_is_a_number(notebook, tmp_path):
+    read = execute.load_parameters(notebook, parameters(tmp_path, "FAIL: 3e-4\nOUT: x"), ["FAIL=1e-3"])
+    assert read == {"FAIL": 0.001, "OUT": "x"}
+
+
+def test_missing_files(notebook, tmp_path):
+    with pytest.raises(SystemExit, match="No such file"):
+        execute.main([str(notebook), str(tmp_path / "none.yaml")])
+
+
+def test_interruption_says_how_to_go_on(notebook, tmp_path, monkeypatch, capsys):
+    def interrupted(*a, **k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execute.papermill, "execute_notebook", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        execute.main([str(notebook), str(parameters(tmp_path, f"OUT: {tmp_path / 'out'}"))])
+    assert stop.value.code == 130 and "goes on after them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("BENCHMARK=cifar", "^ValueError: BENCHMARK is 'mini', 'mtil' or 'folders', not 'cifar'"),
+        ("ORDER=9", "^ValueError: order 9 is unknown"),
+        ("BENCHMARK=mtil", "(?s)^ValueError: .*aircraft.*sun397.*python -m mini_lib data --root"),
+        ("MODEL=ViT-B-61", "^ValueError: model 'ViT-B-61' is unknown"),
+    ],
+)
+def test_the_pipeline_refuses_in_one_sentence(tmp_path, change, words):
+    preset = ROOT / "notebooks/params/mini.yaml"
+    with pytest.raises(SystemExit, match=words):
+        execute.main([str(PIPELINE), str(preset), f"OUT={tmp_path}", change])
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in (ROOT / "notebooks" / "params").glob("*.yaml")))
+def test_presets_fit_a_notebook(preset):
+    known = [set(papermill.inspect_notebook(str(path))) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    names = set(yaml.safe_load((ROOT / "notebooks" / "params" / f"{preset}.yaml").read_text()))
+    assert any(names <= parameters for parameters in known)
+
+
+def test_dry_run_of_the_paper_s_experiment(tmp_path, capfd):
+    """Random ViT-B/16, drawn stand-ins for three of the data sets, every line of the way to the table."""
+    file = ROOT / "notebooks" / "params" / "mtil_order1.yaml"
+    execute.execute(PIPELINE, file, [f"OUT={tmp_path}", "DRY_RUN=true", "TASKS=[aircraft, mnist, sun397]"])
+    summary = pd.read_csv(tmp_path / "dry_run" / "summary.csv").set_index("method")
+    assert list(summary.index) == ["zero-shot", "fine-tuning", "moe-adapters"] and summary.notna().all().all()
+    experts, routers, autoencoders = 26_171_904 + 17_453_568, 3 * 2 * 12 * 22 * (768 + 512), 4 * 8_696_164
+    assert summary.trained_parameters.tolist() == [0, 149_620_736, experts + routers + autoencoders]
+    assert "Report:" in capfd.readouterr().out and (tmp_path / "07_the_full_pipeline.html").exists()
+
+
+def test_dry_run_of_the_few_shot_experiment(tmp_path):
+    """Drawn stand-ins for two of the data sets, every line of the way to the tables; a small model, to be quick."""
+    file = ROOT / "notebooks" / "params" / "mtil_few_shot.yaml"
+    notebook = ROOT / "notebooks" / "10_few_shot.ipynb"
+    execute.execute(notebook, file, [f"OUT={tmp_path}", "DRY_RUN=true", "TASKS=[aircraft, mnist]", "MODEL=tiny"])
+    summary = pd.read_csv(tmp_path / "dry_run" / "summary.csv")
+    assert list(summary.method) == ["zero-shot", "fine-tuning", "moe-adapters"] and summary.notna().all().all()
+    drawn = pd.read_csv(tmp_path / "dry_run" / "drawn_2_shots.csv")
+    assert drawn[drawn.part == "train"].groupby(["task", "class"]).image.nunique().tolist() == [2] * 4

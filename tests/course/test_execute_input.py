@@ -1,0 +1,22 @@
+"""What `python -m mini_lib execute` is given wrongly is one sentence, no traceback, and nothing runs."""
+
+import pytest
+from helpers import ROOT
+
+from mini_lib.course import execute
+
+NOTEBOOK = ROOT / "notebooks" / "07_the_full_pipeline.ipynb"
+PRESET = ROOT / "notebooks" / "params" / "mini.yaml"
+
+
+@pytest.mark.parametrize("file, changes, words", [
+    (PRESET, ["TASKS=[digits"], "'TASKS=.digits' is no change of a parameter: its value is no YAML"),
+    (PRESET, ["OUT=3"], "OUT is the path of a folder, not 3"),
+    (PRESET, ["OUT="], "OUT is the path of a folder, not None"),
+    (ROOT / "README.md", [], "README.md is no YAML file: "),
+])  # fmt: skip
+def test_one_sentence(file, changes, words, monkeypatch):
+    monkeypatch.setattr("papermill.execute_notebook", None)
+    with pytest.raises(SystemExit, match=f"^ValueError: .*{words}") as caught:
+        execute.main([str(NOTEBOOK), str(file), *changes])
+    assert "\n" not in str(caught.value)

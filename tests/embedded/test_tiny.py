@@ -1,0 +1,54 @@
+"""The tiny CLIP: what it knows, its file, its pretraining."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from mini_lib import load_clip
+from mini_lib.embedded import pretrain, tiny
+
+
+def test_embedded_clip_names_what_it_was_taught():
+    clip, preprocess, tokenizer = load_clip("tiny")
+    assert isinstance(clip, open_clip.model.CLIP) and not any(p.requires_grad for p in clip.parameters())
+    assert pretrain.zero_shot_accuracies(clip) == json.loads(tiny.CARD.read_text())["zero_shot"]
+    assert min(pretrain.zero_shot_accuracies(clip).values()) > 80
+    assert preprocess(Image.new("L", (50, 40), 255)).shape == (3, 32, 32)
+    assert torch.equal(preprocess(Image.new("RGB", (32, 32), (255, 0, 0)))[:, 0, 0], torch.tensor([1.0, -1.0, -1.0]))
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    damaged = tmp_path / "tiny.safetensors"
+    damaged.write_bytes(tiny.WEIGHTS.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="wrong SHA-256.*git checkout mini_lib/embedded"):
+        tiny.load(damaged)
+
+
+def test_interrupted_pretraining_ends_in_the_same_weights(tmp_path, monkeypatch):
+    build = tiny.build
+    monkeypatch.setattr(pretrain, "build", lambda seed: build(seed, width=64, vision_layers=1, text_layers=1))
+    settings = dict(batch=16, pairs=64, warmup=2, save_every=3)
+    whole, _, _ = pretrain.pretrain(6, **settings)
+
+    class Stop(Exception):
+        pass
+
+    real, calls = pretrain.contrastive_loss, []
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) == 5:
+            raise Stop
+        return real(*arguments)
+
+    monkeypatch.setattr(pretrain, "contrastive_loss", failing)
+    with pytest.raises(Stop):
+        pretrain.pretrain(6, work=tmp_path, **settings)
+    monkeypatch.setattr(pretrain, "contrastive_loss", real)
+    resumed, _, facts = pretrain.pretrain(6, work=tmp_path, **settings)
+    assert facts["steps"] == 6
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name

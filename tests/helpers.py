@@ -1,0 +1,32 @@
+"""What several test files use."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("MOE_SHARED", ROOT.parent / "shared"))
+
+needs_nbgrader = pytest.mark.skipif(find_spec("nbgrader") is None, reason="nbgrader is not installed (extra: course)")
+
+
+def read(path):
+    """A notebook."""
+    return nbformat.read(path, as_version=4)
+
+
+def code(notebook):
+    """The code cells of a notebook."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def mark(cell):
+    """What nbgrader notes of a cell."""
+    return cell.metadata.get("nbgrader", {})
+
+
+def silent(line):
+    """A log that says nothing."""

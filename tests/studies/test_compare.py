@@ -1,0 +1,165 @@
+"""The comparison: every run once, nothing lost, nothing mixed."""
+
+import json
+
+import nbformat
+import pandas as pd
+import pytest
+import torch
+from helpers import ROOT
+
+from mini_lib import studies
+from mini_lib.methods import METHODS, Method
+from mini_lib.methods.base import TrainedMethod
+from mini_lib.studies import compare as module
+from mini_lib.studies.compare import COLUMNS, compare, load_results, main, matrices, scores
+from mini_lib.studies.contestants import ABLATIONS, CHOICES, LENGTH, Study, rivals, tuned, tuning
+
+CHEAP = Study({"zero-shot": ("zero-shot", {}), "odd": ("zero-shot", {"odd": 1})}, (1, 2), (0,), "x.csv", judges={})
+
+
+def lines(**values):
+    """One line of a table."""
+    base = {"method": "zero-shot", "order": 1, "seed": 0, "after": "digits", "task": "digits", "accuracy": 50.0,
+            "settings": "{}"}  # fmt: skip
+    return pd.DataFrame([base | values]).reindex(columns=COLUMNS)
+
+
+def test_runs_what_is_due_keeps_it_and_names_what_failed(tmp_path):
+    kept, said = [], []
+    before = lines()  # order 1 of zero-shot was done before
+    with pytest.raises(RuntimeError, match=r"(?s)2 runs failed; the others are kept.*odd, order 1.*unexpected keyword"):
+        compare(CHEAP, tmp_path, table=before, keep=kept.append, log=said.append, workers=2)
+    assert said[0] == "1 of 4 runs are done already" and any("minutes left" in line for line in said)
+    assert len(kept) == 1 and list(kept[0].columns) == COLUMNS
+    new = kept[0][kept[0].order == 2]
+    assert (
+        len(kept[0]) == 50
+        and len(new) == 49
+        and (new.peak_memory_mb > 100).all()
+        and (new.trained_parameters == 0).all()
+    )
+    assert matrices(new)["zero-shot", 2, 0].transfer > 40
+    compare(CHEAP, tmp_path, names=["zero-shot"], table=kept[0], keep=pytest.fail, log=said.append)
+    assert said[-1] == "2 of 2 runs are done already"
+
+
+def test_results_of_other_settings_are_refused(tmp_path):
+    study = Study({"lwf": ("lwf", {"learning_rate": 1e-4})}, (1,), (0,), "x.csv", judges={})
+    file = tmp_path / "x.csv"
+    assert load_results(study, file) is None
+    lines(method="lwf", settings=json.dumps({"learning_rate": 0.0001})).to_csv(file, index=False)
+    assert len(load_results(study, file)) == 1
+    lines(method="lwf", settings=json.dumps({"learning_rate": 0.001})).to_csv(file, index=False)
+    with pytest.raises(ValueError, match=r"results of 'lwf' with the settings .*0.001.*, now they are .*0.0001"):
+        load_results(study, file)
+    lines(method="zscl").to_csv(file, index=False)
+    with pytest.raises(
+        ValueError, match=r"results of 'zscl', which does not take part in this study: delete these lines"
+    ):
+        load_results(study, file)
+    lines().drop(columns=["settings", "routed"]).to_csv(file, index=False)
+    with pytest.raises(ValueError, match=r"has no column routed, settings: an older version made it. Move it away"):
+        load_results(study, file)
+
+
+def test_the_command_refuses_in_one_sentence(monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="^ValueError: 'gpt' does not take part: this study has as here, text"):
+        main(["choices", "--names", "gpt"])
+    with pytest.raises(SystemExit, match="^ValueError: orders .1, 3.: a stream has the orders 1 and 2"):
+        main(["--orders", "1", "3"])
+    with pytest.raises(SystemExit, match="^ValueError: seeds .-1.: a seed is a whole number, at least 0"):
+        main(["--seeds", "-1"])
+    with pytest.raises(SystemExit):
+        main(["everything"])
+    assert "invalid choice: 'everything'" in capsys.readouterr().err
+
+    def interrupted(*a, **k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "compare", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main(["ablations", "--out", str(ROOT / "runs" / "none.csv")])
+    assert stop.value.code == 130 and "goes on after them" in capsys.readouterr().err
+
+
+def test_every_method_has_the_same_budget_and_gets_its_best(tmp_path, monkeypatch):
+    tried = tuning()
+    budget = pd.Series([method for method, _ in tried.contestants.values()]).value_counts()
+    trained = {name for name, method in METHODS.items() if issubclass(method, TrainedMethod)}
+    assert set(budget.index) == trained and (budget == 4).all() and tried.split == "val"
+    monkeypatch.setattr(studies, "RESULTS", tmp_path)
+    with pytest.raises(ValueError, match="has no results of .*'zscl 1e-05'.*run `python -m mini_lib compare tuning`"):
+        tuned("zscl")
+    scores = {name: 50 + i % 4 for i, name in enumerate(tried.contestants)}  # the last of four is best
+    pd.concat([lines(method=n, accuracy=a) for n, a in scores.items()]).to_csv(tmp_path / "tuning.csv", index=False)
+    assert tuned("zscl") == {"learning_rate": 3e-4} and tuned("moe-adapters") == {"learning_rate": 2e-2}
+    assert tuned("zero-shot") == tuned("analytic") == {}
+
+
+def test_a_new_method_takes_part_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(studies, "RESULTS", tmp_path)
+    table = pd.concat([lines(method=n, accuracy=50 - i % 4) for i, n in enumerate(tuning().contestants)])
+    table.to_csv(tmp_path / "tuning.csv", index=False)
+    monkeypatch.setattr(studies, "METHODS", METHODS | {"new": Method})
+    contestants = rivals().contestants
+    assert {method for method, _ in contestants.values()} == {*METHODS, "new"}
+    assert contestants["fine-tuning, tuned"] == ("fine-tuning", {"learning_rate": 1e-5})
+    assert contestants["fine-tuning"] == ("fine-tuning", {"learning_rate": 3e-4})
+
+
+def test_the_method_of_notebook_08_is_one_short_file(clip, tokenizer, small, monkeypatch):
+    """Its cell, with the imports that it uses, takes part in the comparison, learns, and comes back from a checkpoint."""
+    notebook = nbformat.read(ROOT / "notebooks" / "08_comparing_methods.ipynb", as_version=4)
+    (cell,) = [cell for cell in notebook.cells if "new-method" in cell.metadata.get("tags", [])]
+    imports = (
+        "import torch\nfrom torch.nn import functional as F\nfrom mini_lib.benchmarks.base import loader\n"
+        "from mini_lib.clip import class_logits\nfrom mini_lib.methods.base import Method\n"
+    )
+    assert len((imports + cell.source).splitlines()) < 60
+    monkeypatch.setitem(METHODS, "nearest-mean", None)  # taken out again after the test
+    exec(imports + cell.source, {"__name__": "new"})
+    assert METHODS["nearest-mean"] and rivals().contestants["nearest-mean"] == ("nearest-mean", {})
+    learner, again = (METHODS["nearest-mean"](clip, tokenizer) for _ in range(2))
+    first, later = small.tasks[:2]
+    learner.learn(first)
+    again.load_state_dict(learner.state_dict())
+    images, labels = first.train[:]
+    features = torch.nn.functional.normalize(clip.encode_image(images), dim=-1)
+    means = torch.nn.functional.normalize(torch.stack([features[labels == c].mean(0) for c in range(10)]), dim=-1)
+    torch.testing.assert_close(again.scores(images, first), clip.logit_scale.exp() * features @ means.T)
+    zero_shot = METHODS["zero-shot"](clip, tokenizer)
+    assert torch.equal(learner.scores(images, later), zero_shot.scores(images, later))
+    assert learner.trained_parameters == means.numel()
+
+
+def test_scores_are_those_of_each_run():
+    tasks = ["digits", "fabric"]
+    runs = [(1, 0, (90.0, 50.0, 70.0, 80.0)), (2, 1, (60.0, 40.0, 60.0, 60.0))]
+    cells = [(after, task) for after in tasks for task in tasks]
+    table = pd.concat([
+        lines(order=order, seed=seed, after=after, task=task, accuracy=accuracy, trained_parameters=7, seconds=1.5)
+        for order, seed, accuracies in runs for (after, task), accuracy in zip(cells, accuracies)
+    ])  # fmt: skip
+    found = scores(table)
+    assert found.index.names == ["method", "order", "seed"]
+    assert found.loc["zero-shot", 1, 0].tolist() == [50, 72.5, 75, 20, 7, 1.5]
+    assert found.loc["zero-shot", 2, 1].tolist() == [40, 55, 60, 0, 7, 1.5]
+
+
+def test_twelve_tasks_are_read_from_the_table_in_their_order():
+    tasks = [task.name for task in LENGTH.benchmark(0, 1).tasks]
+    assert len(set(tasks)) == 12
+    table = pd.concat([lines(after=a, task=t, accuracy=float(a == t)) for a in tasks for t in reversed(tasks)])
+    matrix = matrices(table)["zero-shot", 1, 0]
+    assert (
+        list(matrix.tasks) == tasks
+        and (matrix.values == 1.0 * (matrix.values > 0)).all()
+        and matrix.values.trace() == 12
+    )
+
+
+def test_ablations_change_one_part_of_what_choices_start_from():
+    for name, (method, settings) in ABLATIONS.contestants.items():
+        assert method == "moe-adapters" and settings and name not in CHOICES.contestants
+    assert CHOICES.contestants["as here"] == ("moe-adapters", {}) and ABLATIONS.seeds == CHOICES.seeds
