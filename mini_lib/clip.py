@@ -14,10 +14,11 @@ from torchvision import transforms
 
 from .embedded import tiny
 
+# What is an open_clip model, or comes from one, is hinted Any: its parts are known only when it runs.
 NO_BLOCKS = "the {} tower is no open_clip transformer with residual blocks: take a ViT CLIP, such as ViT-B-16."
 
 
-def load_clip(name: str = "tiny", pretrained: str | None = "embedded") -> tuple[nn.Module, transforms.Compose, Any]:
+def load_clip(name: str = "tiny", pretrained: str | None = "embedded") -> tuple[Any, transforms.Compose, Any]:
     """A frozen CLIP in eval mode, the preprocessing of its images, and its tokenizer.
 
     name: "tiny" for the CLIP that ships with the package, or any ViT model that open_clip lists. pretrained: for the
@@ -29,15 +30,15 @@ def load_clip(name: str = "tiny", pretrained: str | None = "embedded") -> tuple[
         if pretrained not in ("embedded", None):
             raise ValueError(f"the tiny CLIP has the weights 'embedded' or None (random), not {pretrained!r}.")
         clip = tiny.load() if pretrained else tiny.build()
-        mean = std = [tiny.MEAN] * 3
-        preprocess = open_clip.image_transform(tiny.SIZE, is_train=False, mean=mean, std=std)
+        mean = std = (tiny.MEAN,) * 3
+        preprocess: Any = open_clip.image_transform(tiny.SIZE, is_train=False, mean=mean, std=std)
         tokenizer = open_clip.get_tokenizer("ViT-B-32")
     else:
         if name not in open_clip.list_models():
             raise ValueError(f"model {name!r} is unknown: take 'tiny' or one of open_clip.list_models().")
         if pretrained == "embedded":
             raise ValueError(f"say which weights {name} should have: pretrained='openai', a file, or None for random.")
-        config = open_clip.get_model_config(name)  # towers of other libraries are refused before they are built
+        config: Any = open_clip.get_model_config(name)  # towers of other libraries are refused before they are built
         if "timm_model_name" in config["vision_cfg"] or not isinstance(config["vision_cfg"].get("layers", 12), int):
             raise ValueError(NO_BLOCKS.format("image"))
         if "hf_model_name" in config["text_cfg"]:
@@ -65,7 +66,8 @@ def _first_line(error):
 
 def _open_clip_model(name, pretrained):
     """A model of open_clip and its preprocessing, with the weights and the activation that belong together."""
-    plain = quick = open_clip.get_model_config(name).get("quick_gelu", False)
+    config: Any = open_clip.get_model_config(name)
+    plain = quick = config.get("quick_gelu", False)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained in tags:
         facts = open_clip.get_pretrained_cfg(name, pretrained)
@@ -128,7 +130,8 @@ def load_tensors(file: str | Path) -> dict[str, Tensor]:
 def openai_transform() -> transforms.Compose:
     """The preprocessing of OpenAI's CLIP at 224 pixels, for benchmarks that are made without a model at hand."""
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    return open_clip.image_transform(224, is_train=False, mean=mean, std=std)
+    transform: Any = open_clip.image_transform(224, is_train=False, mean=mean, std=std)
+    return transform
 
 
 def train_transform(preprocess: transforms.Compose, scale: tuple[float, float] = (0.9, 1.0)) -> transforms.Compose:
@@ -143,17 +146,17 @@ def train_transform(preprocess: transforms.Compose, scale: tuple[float, float] =
     return transforms.Compose([crop, *steps])
 
 
-def text_tower(clip: nn.Module) -> nn.Module:
+def text_tower(clip: Any) -> Any:
     """The module that holds the text tower's parts: in OpenAI's form that is the CLIP itself."""
     return clip.text if hasattr(clip, "text") else clip
 
 
-def vision_blocks(clip: nn.Module) -> nn.ModuleList:
+def vision_blocks(clip: Any) -> nn.ModuleList:
     """The residual attention blocks of the image tower."""
     return _blocks(clip.visual, "image")
 
 
-def text_blocks(clip: nn.Module) -> nn.ModuleList:
+def text_blocks(clip: Any) -> nn.ModuleList:
     """The residual attention blocks of the text tower."""
     return _blocks(text_tower(clip), "text")
 
@@ -182,12 +185,14 @@ def with_parts(module: nn.Module, **parts: Any) -> Any:
 class Noting(nn.Module):
     """A module that notes what it was given first, and what it gave, until that is taken. (Built in notebook 03.)"""
 
+    noted: Any
+
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
         self.noted = None
 
-    def forward(self, x, *others, **named):
+    def forward(self, x: Tensor, *others, **named) -> Any:
         output = self.module(x, *others, **named)
         self.noted = x, output
         return output
@@ -198,13 +203,13 @@ class Noting(nn.Module):
         return noted
 
 
-def with_vision_blocks(clip: nn.Module, blocks: list[nn.Module]) -> nn.Module:
+def with_vision_blocks(clip: Any, blocks: list[nn.Module]) -> Any:
     """The CLIP with other blocks in its image tower; the original stays as it is."""
     transformer = with_parts(clip.visual.transformer, resblocks=nn.ModuleList(blocks))
     return with_parts(clip, visual=with_parts(clip.visual, transformer=transformer))
 
 
-def with_text_blocks(clip: nn.Module, blocks: list[nn.Module]) -> nn.Module:
+def with_text_blocks(clip: Any, blocks: list[nn.Module]) -> Any:
     """The CLIP with other blocks in its text tower; the original stays as it is."""
     return _with_text_parts(clip, transformer=with_parts(text_tower(clip).transformer, resblocks=nn.ModuleList(blocks)))
 
@@ -214,12 +219,12 @@ def _with_text_parts(clip, **parts):
     return with_parts(clip, text=tower) if hasattr(clip, "text") else tower
 
 
-def batch_first(block: nn.Module, x: Tensor) -> Tensor:
+def batch_first(block: Any, x: Tensor) -> Tensor:
     """A block's tensor as (B, L, D): older open_clip versions keep the sequence first. Undoes itself."""
     return x if block.attn.batch_first else x.transpose(0, 1)
 
 
-def encode_text_trimmed(clip: nn.Module, tokens: Tensor) -> Tensor:
+def encode_text_trimmed(clip: Any, tokens: Tensor) -> Tensor:
     """clip.encode_text, on the tokens up to the last end-of-text token of the batch.
 
     tokens (B, 77) -> features (B, D). Under the causal mask the feature at the end-of-text token cannot depend on
@@ -259,7 +264,7 @@ def class_embeddings(encode_text: Callable[[Tensor], Tensor], tokens: Tensor) ->
     return F.normalize(features.unflatten(0, tokens.shape[:2]).mean(dim=1), dim=-1)
 
 
-def class_logits(clip: nn.Module, image_features: Tensor, embeddings: Tensor) -> Tensor:
+def class_logits(clip: Any, image_features: Tensor, embeddings: Tensor) -> Tensor:
     """Scaled cosine similarities (B, C) between images (B, D) and the text classifier (C, D)."""
     return clip.logit_scale.exp() * F.normalize(image_features, dim=-1) @ embeddings.T
 

@@ -6,6 +6,7 @@ What an autoencoder reconstructs badly is not of its kind. (The paper's DDAS.)
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +113,7 @@ def select_below(errors: Tensor, threshold: float) -> Tensor:
     return torch.where(smallest <= threshold, best, 0) - 1  # where the error is no number, too
 
 
-def select_calibrated(errors: Tensor, limits: Tensor) -> Tensor:
+def select_calibrated(errors: Tensor, limits: Tensor | float) -> Tensor:
     """The better rule: errors relative to the reference's, against a limit for each task.
 
     errors (N, 1 + T), limits (T,) -> LongTensor (N,). An image that is hard for every autoencoder is no longer
@@ -137,6 +138,8 @@ class DDAS(nn.Module):
     batch, so that random crops differ each time, instead of once for each image.
     """
 
+    features: Any  # a module with squash and code
+    autoencoders: Any  # a ModuleList of Autoencoder
     mean: Tensor | None
     std: Tensor | None
     limits: Tensor
@@ -184,7 +187,7 @@ class DDAS(nn.Module):
             features = (features - self.mean) / self.std
         return features
 
-    def _extract_all(self, dataset: Dataset) -> Tensor | None:
+    def _extract_all(self, dataset: Any) -> Any:
         """The features (N, dim) of a data set; None where they do not fit, or are to be fresh for every batch."""
         kept = []
         for images, _ in loader(dataset, batch_size=256):
@@ -194,12 +197,12 @@ class DDAS(nn.Module):
                 return None
         return torch.cat(kept)
 
-    def _batches(self, dataset: Dataset, features: Tensor | None) -> Iterator[Tensor]:
+    def _batches(self, dataset: Dataset, features: Any) -> Iterator[Tensor]:
         """Batches of features (B, dim) without end: drawn from `features`, or computed where these are None."""
         if features is None:
             for images, _ in endless(dataset, self.batch_size):
                 yield self.extract(images)
-        while True:
+        while features is not None:
             yield features[torch.randint(len(features), (self.batch_size,))]
 
     def learn_reference(self, dataset: Dataset) -> None:

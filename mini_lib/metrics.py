@@ -49,7 +49,9 @@ class AccuracyMatrix:
         return pd.DataFrame(table, index=pd.Index(self.tasks, name="task"))
 
     def _mean(self, metric: str) -> float:
-        return float(self.per_task()[metric].mean()) if self.done == len(self.tasks) else float("nan")
+        if self.done != len(self.tasks):
+            return float("nan")
+        return float(self.per_task()[metric].mean())  # type: ignore  # the mean of a column is a number
 
     @property
     def transfer(self) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,8 @@ class MoEAdapter(nn.Module):
     may change. usage: gates and load of the last training batch, for the balance loss.
     """
 
+    experts: Any  # a ModuleList of Adapter
+    routers: Any  # a ModuleList of Router
     counts: Tensor
     frozen: Tensor
     usage: tuple[Tensor, Tensor] | None
@@ -120,7 +122,7 @@ class MoEAdapter(nn.Module):
             self.counts.copy_(counts)
             self.usage = usage
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         """Leaving training mode also forgets the usage of the last batch, and with it that batch's graph."""
         self.usage = self.usage if mode else None
         return super().train(mode)
@@ -133,24 +135,24 @@ class ExpertBlock(nn.Module):
     input is kept, and the rest is computed again in the backward pass.
     """
 
-    def __init__(self, block: nn.Module, layer: MoEAdapter, route: Route, checkpointing: bool = False):
+    def __init__(self, block: Any, layer: MoEAdapter, route: Route, checkpointing: bool = False):
         super().__init__()
         self.layer, self.route, self.checkpointing = layer, route, checkpointing
         self.ln_2 = Noting(block.ln_2)  # it reads the state after attention, not normalised, which the experts want
         self.block = with_parts(block, ln_2=self.ln_2)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         """What open_clip asks a block about itself, such as the type of its weights."""
         modules = vars(self)["_modules"]
         return modules[name] if name in modules else getattr(modules["block"], name)
 
-    def forward(self, *inputs, **named):
+    def forward(self, *inputs, **named) -> Tensor:
         if self.checkpointing:
             contexts = partial(_first_and_again, self.layer)
             return checkpoint(self.with_experts, *inputs, use_reentrant=False, context_fn=contexts, **named)
         return self.with_experts(*inputs, **named)
 
-    def with_experts(self, *inputs, **named):
+    def with_experts(self, *inputs, **named) -> Tensor:
         """The block's output plus what its experts add to it."""
         output = self.block(*inputs, **named)
         state, _ = self.ln_2.take()
@@ -176,9 +178,13 @@ class MoEClip(nn.Module):
     without noise in the gates.
     """
 
+    clip: Any
+    image_layers: Any  # a ModuleList of MoEAdapter, as text_layers
+    text_layers: Any
+
     def __init__(
         self,
-        clip: nn.Module,
+        clip: Any,
         num_experts: int = 22,
         top_k: int = 2,
         bottleneck: int = 64,
@@ -216,7 +222,7 @@ class MoEClip(nn.Module):
         """The MoEAdapters of both towers, image first."""
         return [*self.image_layers, *self.text_layers]
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         """Training mode for experts and routers; the frozen CLIP stays in eval mode."""
         super().train(mode)
         self.clip.eval()
@@ -316,7 +322,7 @@ class MoEClip(nn.Module):
 
     def balance_loss(self) -> Tensor:
         """Sum over the blocks of both towers of the last training batch's load-balance loss."""
-        return sum(load_balance_loss(*layer.usage) for layer in self.layers)
+        return sum(load_balance_loss(*layer.usage) for layer in self.layers)  # type: ignore  # no None after a batch
 
     def adapter_state_dict(self) -> dict[str, Tensor]:
         """Everything but the frozen CLIP: experts, routers, counts, the frozen mask, and the tasks' names (as bytes)."""

@@ -5,6 +5,7 @@ notebook 13 lists what else is different there. `convert(load_tensors(FILE))` re
 """
 
 import re
+from typing import Any
 
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
@@ -39,7 +40,7 @@ def convert(state_dict: dict, top_k: int = 2) -> MoEClip:
     Raises ValueError where it holds no adapters, lacks a part of CLIP, or has parts of sizes that do not fit together.
     """
     state = {k: v for k, v in _tensors(state_dict).items() if not UNUSED.search(k)}
-    adapters = {own_name(k): v.float() for k, v in state.items() if own_name(k)}
+    adapters = {own: v.float() for k, v in state.items() if (own := own_name(k))}
     base = {k: v.float() for k, v in state.items() if not own_name(k)}
     if not adapters or "visual.conv1.weight" not in base:
         raise ValueError("this is no checkpoint of MoE-Adapters: it holds no experts or no image tower of a ViT CLIP.")
@@ -47,7 +48,7 @@ def convert(state_dict: dict, top_k: int = 2) -> MoEClip:
         part: max((1 + int(k.split(".")[3]) for k in adapters if k.split(".")[2] == part), default=0)
         for part in ("experts", "routers")
     }
-    bottleneck = next((len(v) for k, v in adapters.items() if k.endswith("down_proj.bias")), None)
+    bottleneck: Any = next((len(v) for k, v in adapters.items() if k.endswith("down_proj.bias")), None)
     absent = [name for name in SIZES if name not in base] + ["down_proj.bias"] * (bottleneck is None)
     if absent or not count["routers"]:
         raise ValueError(
@@ -67,9 +68,13 @@ def convert(state_dict: dict, top_k: int = 2) -> MoEClip:
 
 
 SIZES = (  # those tensors of CLIP that tell its shape
-    "visual.conv1.weight", "visual.positional_embedding", "positional_embedding", "token_embedding.weight",
-    "ln_final.weight", "text_projection",
-)  # fmt: skip
+    "visual.conv1.weight",
+    "visual.positional_embedding",
+    "positional_embedding",
+    "token_embedding.weight",
+    "ln_final.weight",
+    "text_projection",
+)
 
 
 def _tensors(state_dict):
@@ -100,7 +105,7 @@ class GivenFeatures(nn.Module):
 
     squash, code = True, 100
 
-    def forward(self, features):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features
 
 
@@ -139,11 +144,17 @@ def _clip_for(base):
     conv, width = base["visual.conv1.weight"], base["ln_final.weight"].shape[0]
     grid = round((base["visual.positional_embedding"].shape[0] - 1) ** 0.5)
     vision = CLIPVisionCfg(
-        layers=depth("visual.transformer.resblocks."), width=conv.shape[0], head_width=64, patch_size=conv.shape[-1],
+        layers=depth("visual.transformer.resblocks."),
+        width=conv.shape[0],
+        head_width=64,
+        patch_size=conv.shape[-1],
         image_size=grid * conv.shape[-1],
-    )  # fmt: skip
+    )
     text = CLIPTextCfg(
-        context_length=base["positional_embedding"].shape[0], vocab_size=base["token_embedding.weight"].shape[0],
-        width=width, heads=max(width // 64, 1), layers=depth("transformer.resblocks."),
-    )  # fmt: skip
+        context_length=base["positional_embedding"].shape[0],
+        vocab_size=base["token_embedding.weight"].shape[0],
+        width=width,
+        heads=max(width // 64, 1),
+        layers=depth("transformer.resblocks."),
+    )
     return CLIP(base["text_projection"].shape[1], vision, text, quick_gelu=True).eval()

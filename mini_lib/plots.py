@@ -4,18 +4,25 @@ Every function returns a matplotlib figure; `show` displays it. Used in all note
 """
 
 import io
+from collections.abc import Sequence
 from textwrap import wrap
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from IPython.display import display
+from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
+
+from .metrics import AccuracyMatrix
 
 sns.set_theme(style="whitegrid", palette="colorblind", font_scale=0.95, rc={"figure.constrained_layout.use": True})
 
 
-def show(figure, alt):
+def show(figure: Figure, alt: str) -> None:
     """Display a figure as PNG with an alternative text for readers who cannot see it, and close it.
 
     A palette of 256 colours keeps the notebooks small.
@@ -27,7 +34,7 @@ def show(figure, alt):
     display({"image/png": small.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
 
 
-def image_grid(rows, titles, zoom=1.5):
+def image_grid(rows: Sequence[Sequence[Tensor] | Tensor], titles: Sequence[str], zoom: float = 1.5) -> Figure:
     """Images in labelled rows. rows: a list of uint8 arrays or float tensors in [-1, 1], (N, 3, H, W)."""
     count = max(len(row) for row in rows)
     figure, axes = plt.subplots(
@@ -45,14 +52,22 @@ def image_grid(rows, titles, zoom=1.5):
 def _draw_matrix(axis, matrix, fontsize, frame, **colour_bar):
     """An AccuracyMatrix as a heat-map; a frame of that line width around each cell of the diagonal."""
     sns.heatmap(
-        matrix.frame(), ax=axis, vmin=0, vmax=100, cmap="cividis", annot=True, fmt=".0f", square=True,
-        annot_kws={"fontsize": fontsize}, **colour_bar,
-    )  # fmt: skip
+        matrix.frame(),
+        ax=axis,
+        vmin=0,
+        vmax=100,
+        cmap="cividis",
+        annot=True,
+        fmt=".0f",
+        square=True,
+        annot_kws={"fontsize": fontsize},
+        **colour_bar,
+    )
     for i in range(matrix.done):
         axis.add_patch(plt.Rectangle((i, i), 1, 1, fill=False, edgecolor="white", linewidth=frame))
 
 
-def matrix_heatmaps(matrices, unit="accuracy (%)"):
+def matrix_heatmaps(matrices: dict[str, AccuracyMatrix], unit: str = "accuracy (%)") -> Figure:
     """Matrices side by side, one colour scale; the diagonal is framed. matrices: name -> AccuracyMatrix"""
     size = len(next(iter(matrices.values())).tasks)
     shape = (0.48 * size * len(matrices) + 1.8, 0.45 * size + 1.4)
@@ -68,7 +83,7 @@ def matrix_heatmaps(matrices, unit="accuracy (%)"):
     return figure
 
 
-def matrix_gallery(matrices, columns=4):
+def matrix_gallery(matrices: dict[str, AccuracyMatrix], columns: int = 4) -> Figure:
     """Many matrices in small, in rows of `columns`, in one colour scale; percent. matrices: name -> AccuracyMatrix"""
     rows, size = -(-len(matrices) // columns), len(next(iter(matrices.values())).tasks)
     shape = ((0.31 * size + 0.25) * columns + 1.4, (0.31 * size + 0.35) * rows + 0.8)
@@ -90,7 +105,7 @@ def matrix_gallery(matrices, columns=4):
     return figure
 
 
-def trade_off(panels, groups):
+def trade_off(panels: dict[str, pd.DataFrame], groups: dict[Any, str]) -> Figure:
     """Transfer (across) against Last (up), a point a method; the best corner is top right. Panels side by side.
 
     panels: title -> table with a row a method and columns transfer and last, and if known transfer_sd and last_sd, drawn
@@ -106,25 +121,36 @@ def trade_off(panels, groups):
             colour, marker = looks[groups[name]]
             bars = {"xerr": row.transfer_sd, "yerr": row.last_sd} if "transfer_sd" in table else {}
             axis.errorbar(
-                row.transfer, row["last"], fmt=marker, color=colour, markeredgecolor="white", ecolor="silver",
-                elinewidth=1, **bars,
-            )  # fmt: skip
+                row.transfer,
+                row["last"],
+                fmt=marker,
+                color=colour,
+                markeredgecolor="white",
+                ecolor="silver",
+                elinewidth=1,
+                **bars,
+            )
         axis.margins(0.08)
         table = table.sort_values("last")
-        places = np.linspace(*axis.get_ylim(), len(table) + 2)[1:-1]
+        low, high = axis.get_ylim()
+        places = np.linspace(low, high, len(table) + 2)[1:-1]
         for place, (name, row) in zip(places, table.iterrows()):
             axis.annotate(
-                name, (row.transfer, row["last"]), (1.06, place), textcoords=axis.get_yaxis_transform(), va="center",
+                name,
+                (row.transfer, row["last"]),
+                (1.06, place),
+                textcoords=axis.get_yaxis_transform(),
+                va="center",
                 fontsize=9,
                 arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.6, "relpos": (0, 0.5), "shrinkB": 3},
-            )  # fmt: skip
+            )
         axis.set(title=title, xlabel="Transfer (%)", ylabel="Last (%)")
     dots = [plt.Line2D([], [], color=looks[k][0], marker=looks[k][1], linestyle="") for k in kinds]
     figure.legend(dots, kinds, loc="outside lower center", ncols=len(kinds), frameon=False)
     return figure
 
 
-def paired_dots(differences, base):
+def paired_dots(differences: dict[str, pd.DataFrame], base: str) -> Figure:
     """Methods minus `base`, a dot a run and a stroke at the mean; a panel a metric, the axis stretched around zero.
 
     differences: metric -> table in points, a row a run with the index (order, seed), a column a method.
@@ -149,7 +175,7 @@ def paired_dots(differences, base):
     return figure
 
 
-def matrix_so_far(matrix, learned, zero_shot):
+def matrix_so_far(matrix: AccuracyMatrix, learned: int, zero_shot: Sequence[float]) -> Figure:
     """The accuracy matrix after its first `learned` tasks, zero-shot on top; beside it, that moment task by task.
 
     zero_shot (T,) in percent. On the right a bar is the accuracy now. Its mark is what the task once had: right after
@@ -163,9 +189,18 @@ def matrix_so_far(matrix, learned, zero_shot):
     shape = (1.05 * size + 2.4, 0.42 * size + 1.4)
     figure, (left, right) = plt.subplots(1, 2, figsize=shape, width_ratios=[1.5, 1])
     sns.heatmap(
-        rows, ax=left, vmin=0, vmax=100, cmap="cividis", annot=True, fmt=".0f", cbar=False, annot_kws={"fontsize": 9},
-        xticklabels=matrix.tasks, yticklabels=["zero-shot", *matrix.tasks],
-    )  # fmt: skip
+        rows,
+        ax=left,
+        vmin=0,
+        vmax=100,
+        cmap="cividis",
+        annot=True,
+        fmt=".0f",
+        cbar=False,
+        annot_kws={"fontsize": 9},
+        xticklabels=matrix.tasks,
+        yticklabels=["zero-shot", *matrix.tasks],
+    )
     left.axhline(1, color="white", linewidth=6)  # what is above this line is not part of the matrix
     for i in range(learned):
         left.add_patch(plt.Rectangle((i, i + 1), 1, 1, fill=False, edgecolor="white", linewidth=3))
@@ -184,7 +219,9 @@ def matrix_so_far(matrix, learned, zero_shot):
     return figure
 
 
-def accuracy_over_time(matrices, zero_shot=None):
+def accuracy_over_time(
+    matrices: dict[str, AccuracyMatrix], zero_shot: Sequence[float] | np.ndarray | None = None
+) -> Figure:
     """One small panel a task: its accuracy after each task learned. zero_shot: accuracies before any training."""
     first = next(iter(matrices.values()))
     figure, axes = plt.subplots(1, len(first.tasks), figsize=(1.55 * len(first.tasks) + 1, 2.6), sharey=True)
@@ -202,7 +239,7 @@ def accuracy_over_time(matrices, zero_shot=None):
     return figure
 
 
-def expert_usage(counts, frozen, title):
+def expert_usage(counts: np.ndarray, frozen: np.ndarray, title: str) -> Figure:
     """Share of samples that each expert got in each block, in percent; a dot marks frozen experts.
 
     counts (blocks, E) as `MoEAdapter.counts`, frozen (blocks, E) as `MoEAdapter.frozen`.
@@ -216,7 +253,7 @@ def expert_usage(counts, frozen, title):
     return figure
 
 
-def who_answers(image, prompt, image_gates, text_gates):
+def who_answers(image: Tensor, prompt: str, image_gates: np.ndarray, text_gates: np.ndarray) -> Figure:
     """The gates (blocks, E) of one image (3, H, W), and below of one prompt: a row a block, a column an expert."""
     heights = [len(image_gates), len(text_gates)]
     shape = (0.46 * image_gates.shape[1] + 2.8, 0.38 * sum(heights) + 1.5)
@@ -225,9 +262,16 @@ def who_answers(image, prompt, image_gates, text_gates):
         asked.axis("off")
         shown = np.where(gates > 0, np.char.mod("%.2f", gates), "")  # experts that do not answer stay blank
         sns.heatmap(
-            gates, ax=answers, vmin=0, vmax=1, cmap="cividis", annot=shown, fmt="", cbar=False,
+            gates,
+            ax=answers,
+            vmin=0,
+            vmax=1,
+            cmap="cividis",
+            annot=shown,
+            fmt="",
+            cbar=False,
             annot_kws={"fontsize": 9},
-        )  # fmt: skip
+        )
         answers.set(ylabel=f"{tower} block")
         answers.tick_params(axis="y", rotation=0)
     axes[0, 0].imshow(((image.permute(1, 2, 0) + 1) / 2).clamp(0, 1), interpolation="nearest")
@@ -236,7 +280,7 @@ def who_answers(image, prompt, image_gates, text_gates):
     return figure
 
 
-def ddas_errors(errors, limits, tasks):
+def ddas_errors(errors: dict[str, Tensor], limits: Tensor, tasks: Sequence[str]) -> Figure:
     """Relative errors of each task's images (columns) under each task's autoencoder (panels), with the limits.
 
     errors: task -> (N, 1 + T) as `DDAS.errors`; limits (T,) as `DDAS.limits`.
@@ -252,7 +296,9 @@ def ddas_errors(errors, limits, tasks):
     return figure
 
 
-def threshold_at_work(errors, own, threshold, usual, images, most=8):
+def threshold_at_work(
+    errors: np.ndarray, own: np.ndarray, threshold: float, usual: float, images: np.ndarray, most: int = 8
+) -> Figure:
     """What a threshold does: the ROC curve with its working point, and the images that flip, compared with `usual`.
 
     errors (N,) under one autoencoder, accepted if at most the threshold; own (N,) bool, its own images, the others are
@@ -286,9 +332,9 @@ def threshold_at_work(errors, own, threshold, usual, images, most=8):
     return figure
 
 
-def named_image(image, found, most=10):
+def named_image(image: Tensor, found: pd.DataFrame, most: int = 10) -> Figure:
     """An image (3, H, W) beside the names it was given. found: columns name, p and cosine, the likeliest first."""
-    found = found[:most]
+    found = found.head(most)
     figure, (left, right) = plt.subplots(1, 2, figsize=(7, 0.32 * len(found) + 1.3), width_ratios=[1, 2.4])
     left.imshow(((image.permute(1, 2, 0) + 1) / 2).clamp(0, 1), interpolation="nearest")
     left.axis("off")
@@ -302,7 +348,7 @@ def named_image(image, found, most=10):
     return figure
 
 
-def method_sketch():
+def method_sketch() -> Figure:
     """The whole method in one drawing: selector, one router a task, experts beside a frozen block, the original CLIP."""
     figure, axis = plt.subplots(figsize=(9.2, 3.4))
     frozen, trained, plain = "#dddddd", "#a6cee3", "white"

@@ -153,7 +153,7 @@ def run(
     return matrix
 
 
-def well_sent(chosen: torch.Tensor, j: int, learned: int) -> float:
+def well_sent(chosen: Any, j: int, learned: int) -> float:
     """Percent of task j's images that got their own router, or none as long as it is not learned."""
     return 100 * (chosen == (j if j <= learned else -1)).double().mean().item()
 

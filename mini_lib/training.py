@@ -7,12 +7,13 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 from tqdm.auto import tqdm
 
 from .clip import text_tower
@@ -35,7 +36,7 @@ def progress(iterable: Iterable, description: str = "", total: int | None = None
     return tqdm(iterable, desc=description, total=total, leave=False, disable=silent)
 
 
-def loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_last: bool = False) -> DataLoader:
+def loader(dataset: Any, batch_size: int, shuffle: bool = False, drop_last: bool = False) -> DataLoader:
     """Batches of a data set. Tensors are cut a batch at a time; what is decoded gets processes of its own beside a GPU."""
     sampler = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
     if isinstance(dataset, TensorDataset):
@@ -47,7 +48,7 @@ def loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_last: 
     )
 
 
-def endless(dataset: Dataset, batch_size: int) -> Iterator:
+def endless(dataset: Any, batch_size: int) -> Iterator:
     """Batches without end, reshuffled in every round; the last, smaller batch of a round is left out."""
     rounds = loader(dataset, batch_size, shuffle=True, drop_last=len(dataset) > batch_size)
     while True:
@@ -114,6 +115,8 @@ class RowsInUse(nn.Module):
     them in every step: nine tenths of a small CLIP are such rows.
     """
 
+    place: torch.Tensor
+
     def __init__(self, table: nn.Embedding, rows: torch.Tensor):
         super().__init__()
         self.weight = nn.Parameter(table.weight.detach()[rows], requires_grad=table.weight.requires_grad)
@@ -125,7 +128,7 @@ class RowsInUse(nn.Module):
 
 
 @contextmanager
-def rows_in_use(clip: nn.Module, tokens: torch.Tensor):
+def rows_in_use(clip: Any, tokens: torch.Tensor) -> Iterator[None]:
     """While this holds, the token table of `clip` has the rows of `tokens` alone; afterwards they are back in the whole."""
     tower, rows = text_tower(clip), tokens.unique()
     table = tower.token_embedding

@@ -5,7 +5,7 @@ import os
 import open_clip
 import pytest
 import torch
-from helpers import SHARED
+from helpers import ROOT, SHARED
 
 from mini_lib import mini_mtil
 from mini_lib.embedded import tiny
@@ -13,12 +13,14 @@ from mini_lib.embedded import tiny
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
-@pytest.fixture(scope="session")
-def golden():
-    """The folder of values computed by the official code."""
-    if not (SHARED / "golden").is_dir():
-        pytest.skip("the official code's values are not here (set MOE_SHARED to their parent folder)")
-    return SHARED / "golden"
+@pytest.fixture
+def golden(request):
+    """The folder of values computed by the official code: all of them where they are, else the subset in tests/golden."""
+    if (SHARED / "golden").is_dir():
+        return SHARED / "golden"
+    if request.path.name in ("test_metrics.py", "test_reported.py"):  # they read what lies beside the full set
+        pytest.skip("ZSCL's matrices are not here (set MOE_SHARED to the folder that has reference/zscl_matrices)")
+    return ROOT / "tests" / "golden"
 
 
 @pytest.fixture(scope="session")

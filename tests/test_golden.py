@@ -1,19 +1,25 @@
-"""Values computed by the official code with random weights: gates, adapters, blocks, features, training, DDAS."""
+"""Values computed by the official code with random weights: gates, adapters, blocks, features, training, DDAS.
+
+Every test reads the full set, where it is there, and the subset in tests/golden.
+"""
 
 import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from golden.read import SUBSET, read
 from torch.nn import functional as F
 
 from mini_lib.adapter import Adapter
 from mini_lib.clip import batch_first, class_embeddings
 from mini_lib.ddas import select_below
-from mini_lib.moe import attached
+from mini_lib.moe import ExpertBlock, Route
 from mini_lib.official import convert, convert_ddas, own_name
 from mini_lib.router import Router, load_balance_loss
 from mini_lib.training import learning_rate_at
+
+# Of the 44, 64 and 2 x 88 tensors that the full set compares after the backward pass and after training.
+IN_SUBSET = {"clean": 31, "noisy": 46, "task0": 48, "task1": 64}
 
 
 def close(ours, theirs, tolerance=1e-5):
@@ -21,12 +27,19 @@ def close(ours, theirs, tolerance=1e-5):
     assert error <= tolerance * (1 + theirs.abs().max().item()), error
 
 
+@pytest.fixture(params=["full", "subset"])
+def golden(request, golden):
+    if request.param == "full" and golden == SUBSET:
+        pytest.skip("the full set of the official code's values is not here (set MOE_SHARED to its parent folder)")
+    return golden if request.param == "full" else SUBSET
+
+
 @pytest.fixture
 def model(golden):
-    return convert({**load_file(golden / "clip_base.safetensors"), **load_file(golden / "clip_moe.safetensors")})
+    return convert({**read(golden, "clip_base"), **read(golden, "clip_moe")})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def config(golden):
     return json.loads((golden / "config.json").read_text())
 
@@ -39,7 +52,7 @@ def without_dropout(model):
 
 
 def test_gate_and_balance_loss(golden, config):
-    data = load_file(golden / "gate.safetensors")
+    data = read(golden, "gate")
     for i, case in enumerate(config["gate"]):
         case_data = {k.removeprefix(f"case{i}."): v for k, v in data.items() if k.startswith(f"case{i}.")}
         router = Router(case["dim"], case["experts"], case["top_k"])
@@ -67,7 +80,7 @@ def test_gate_and_balance_loss(golden, config):
 
 
 def test_adapter(golden):
-    data = load_file(golden / "adapter.safetensors")
+    data = read(golden, "adapter")
     weights = {k.removeprefix("weight."): v for k, v in data.items() if k.startswith("weight.")}
     bottleneck, width = weights["down_proj.weight"].shape
     adapter = Adapter(width, bottleneck, dropout=0.0)
@@ -83,7 +96,7 @@ def test_adapter(golden):
 
 @pytest.mark.parametrize("which", ["image", "text"])
 def test_block(golden, config, model, which):
-    data = load_file(golden / f"block_{which}.safetensors")
+    data = read(golden, f"block_{which}")
     tower, layers = (
         (model.clip.visual.transformer, model.image_layers)
         if which == "image"
@@ -101,10 +114,10 @@ def test_block(golden, config, model, which):
 
     def forward(task, noise=None):
         layer.counts.zero_()
-        noise = None if noise is None else noise[None]
         indices = torch.full((batch,), task)
-        with attached([layer] if task >= 0 else [], [block], indices, torch.zeros_like(indices), noise):
-            return batch_first(block, block(batch_first(block, x.transpose(0, 1)), attn_mask=mask)).transpose(0, 1)
+        route = Route(indices, torch.zeros_like(indices), noise)
+        given = block if task < 0 else ExpertBlock(block, layer, route)
+        return batch_first(block, given(batch_first(block, x.transpose(0, 1)), attn_mask=mask)).transpose(0, 1)
 
     close(forward(-1), data["zeroshot.y"])
     for task in range(config["config"]["tasks"]):
@@ -120,7 +133,7 @@ def test_block(golden, config, model, which):
 
 @torch.no_grad()
 def test_features(golden, config, model):
-    data = load_file(golden / "clip_features.safetensors")
+    data = read(golden, "clip_features")
     gates = {}
     for which, layers in (("image", model.image_layers), ("text", model.text_layers)):
         for block, layer in enumerate(layers):
@@ -149,7 +162,7 @@ def test_features(golden, config, model):
 
 @torch.no_grad()
 def test_a_batch_may_mix_tasks(golden, model):
-    data = load_file(golden / "clip_features.safetensors")
+    data = read(golden, "clip_features")
     tasks = torch.tensor([-1, 0, 1, 2, 2, 1, 0, -1])
     mixed = model.encode_image(data["images"], tasks)
     for row, task in enumerate(tasks.tolist()):
@@ -159,8 +172,8 @@ def test_a_batch_may_mix_tasks(golden, model):
 
 @pytest.mark.parametrize("kind", ["clean", "noisy"])
 def test_gradients(golden, config, model, kind):
-    data = load_file(golden / f"clip_grad_{kind}.safetensors")
-    features = load_file(golden / "clip_features.safetensors")
+    data = read(golden, f"clip_grad_{kind}")
+    features = read(golden, "clip_features")
     without_dropout(model).train()
     noise = {w: data.get(f"noise_{w}") for w in ("image", "text")}
     if kind == "clean":
@@ -176,19 +189,23 @@ def test_gradients(golden, config, model, kind):
     close(loss, data["loss"])
     loss.backward()
     names = {own_name(k.removeprefix("grad.")): v for k, v in data.items() if k.startswith("grad.")}
+    facts = config["clip"]["grad_" + kind]
+    assert len(names) >= (IN_SUBSET[kind] if golden == SUBSET else facts["params_with_grad"])
     parameters = dict(model.named_parameters())
     for name, gradient in names.items():
+        size = gradient.abs().max()
         close(parameters[name].grad, gradient)
-    for name in config["clip"]["grad_" + kind]["params_without_grad"]:
+        close(parameters[name].grad / size, gradient / size, 5e-5)  # their sizes go from 2e-4 to 6e-2
+    for name in facts["params_without_grad"]:
         assert parameters[own_name(name)].grad is None or not parameters[own_name(name)].grad.any(), name
 
 
 def test_two_tasks_with_freezing(golden, config):
-    data = load_file(golden / "train_two_tasks.safetensors")
+    data = read(golden, "train_two_tasks")
     facts = json.loads((golden / "freeze.json").read_text())
-    start = {**load_file(golden / "clip_base.safetensors"), **load_file(golden / "clip_moe.safetensors")}
+    start = {**read(golden, "clip_base"), **read(golden, "clip_moe")}
     model = without_dropout(convert(start))
-    tokens = data.get("tokens", load_file(golden / "clip_features.safetensors")["tokens"])
+    tokens = data.get("tokens", read(golden, "clip_features")["tokens"])
     model.train()
     for task in range(2):
         for layer in model.layers:
@@ -214,9 +231,10 @@ def test_two_tasks_with_freezing(golden, config):
             counts = torch.stack([layer.counts for layer in layers])
             assert torch.equal(counts, data[f"task{task}.{which}_counts"].long())
         parameters = dict(model.named_parameters())
-        for name, value in data.items():
-            if name.startswith(f"task{task}.final."):
-                close(parameters[own_name(name.removeprefix(f"task{task}.final."))], value, 1e-4)
+        final = {k.removeprefix(f"task{task}.final."): v for k, v in data.items() if k.startswith(f"task{task}.final.")}
+        assert len(final) >= (IN_SUBSET[f"task{task}"] if golden == SUBSET else facts["task0"]["requires_grad"])
+        for name, value in final.items():
+            close(parameters[own_name(name)], value, 1e-4)
         model.freeze_used_experts()
         frozen = {own_name(name) for name in facts[f"task{task}"]["frozen_after"]}
         ours = {n for n, p in model.named_parameters() if ".experts." in n and not p.requires_grad}
@@ -224,7 +242,7 @@ def test_two_tasks_with_freezing(golden, config):
 
 
 def test_ddas(golden, config):
-    data = load_file(golden / "ddas.safetensors")
+    data = read(golden, "ddas")
     state = {k.removeprefix("weight."): v for k, v in data.items() if k.startswith("weight.")}
     ddas = convert_ddas({"state_dict": {f"module.{k}": v for k, v in state.items()}})
     autoencoders = list(ddas.autoencoders)
@@ -253,16 +271,35 @@ def test_ddas(golden, config):
 
 
 def test_checkpoints_that_do_not_fit(golden):
-    state = {**load_file(golden / "clip_base.safetensors"), **load_file(golden / "clip_moe.safetensors")}
+    state = {**read(golden, "clip_base"), **read(golden, "clip_moe")}
     without = {k: v for k, v in state.items() if not k.endswith("adaptmlp_list.1.up_proj.weight")}
     with pytest.raises(ValueError, match="lacks .*experts.1.up_proj.weight"):
         convert(without)
     with pytest.raises(ValueError, match="no checkpoint of MoE-Adapters"):
-        convert(load_file(golden / "clip_base.safetensors"))
+        convert(read(golden, "clip_base"))
     with pytest.raises(ValueError, match="no checkpoint of DDAS"):
         convert_ddas(state)
     aliased = {f"module.{k}": v for k, v in state.items()}
     aliased["module.transformer.resblocks.0.ln_3.weight"] = torch.ones(3)
     aliased["module.transformer.resblocks.0.adaptmlp.up_proj.bias"] = torch.ones(3)
-    images = load_file(golden / "clip_features.safetensors")["images"]
+    images = read(golden, "clip_features")["images"]
     assert torch.equal(convert({"state_dict": aliased}).encode_image(images, 1), convert(state).encode_image(images, 1))
+
+
+@pytest.mark.parametrize("golden", ["full"], indirect=True)
+def test_the_subset_is_part_of_the_full_set(golden):
+    drawn = json.loads((SUBSET / "drawn.json").read_text())["tensors"]
+    names = [path.stem for path in golden.glob("*.safetensors")]
+    assert sorted(names) == sorted(path.stem for path in SUBSET.glob("*.safetensors"))
+    for name in names:
+        theirs = read(golden, name)
+        for key, tensor in read(SUBSET, name).items():
+            part = theirs[key] if tensor.ndim == 0 else theirs[key][: len(tensor)]
+            error = (tensor.double() - part.double()).abs().max().item()
+            assert tensor.dtype == part.dtype and error <= (2e-6 if key in drawn.get(name, {}) else 0), (
+                name,
+                key,
+                error,
+            )
+    for path in golden.glob("*.json"):
+        assert json.loads(path.read_text()) == json.loads((SUBSET / path.name).read_text())

@@ -9,16 +9,22 @@ import tomllib
 import yaml
 from helpers import ROOT
 
+import mini_lib
+
 ALLOWED = {
-    "README.md", "pyproject.toml", "environment.yml", "Makefile", "LICENSE", "CITATION.cff", ".gitignore", ".ci",
-    "notebooks", "mini_lib", "data", "tests",
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "CITATION.cff", "pyproject.toml", "environment.yml",
+    "Makefile", ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "notebooks", "mini_lib", "data", "tests",
 }  # fmt: skip
+PAGES = (
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "mini_lib/embedded/tiny.md",
+    "notebooks/assignments/README.md", "tests/golden/README.md",
+)  # fmt: skip
 
 
 def test_environment_says_the_same_as_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = {*project["dependencies"], *extras["dev"], *extras["course"], *extras["book"]}
+    wanted = {*project["dependencies"], *(p for name in extras if name != "scale" for p in extras[name])}
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert {p for p in conda[-1]["pip"] if p != "-e ."} == wanted
     assert f"python{project['requires-python']}" in conda
@@ -33,15 +39,38 @@ def test_nothing_unexpected_at_the_top():
 
 def test_model_card_says_what_was_measured():
     facts = json.loads((ROOT / "mini_lib/embedded/tiny.json").read_text())
-    card = (ROOT / "data/README.md").read_text()
+    card = (ROOT / "mini_lib/embedded/tiny.md").read_text()
     numbers = [f"{facts[k]:,}" for k in ("pairs", "steps", "seconds")] + [str(facts["final_loss"])]
     assert all(number in card for number in [*numbers, *map(str, facts["zero_shot"].values())])
 
 
 def test_links_in_the_text_lead_somewhere():
-    for page in (ROOT / "README.md", ROOT / "data/README.md", ROOT / "notebooks/assignments/README.md"):
+    for page in (ROOT / name for name in PAGES):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_one_version_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert version == mini_lib.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert (
+        f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+        or f"## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    )
+
+
+def test_no_file_names_a_place_on_a_machine():
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    for path in (
+        ROOT / name for name in names if name.endswith((".py", ".md", ".yml", ".yaml", ".toml", "Makefile", "run"))
+    ):
+        found = (
+            re.search(r"(?<![\w.])/(?:home|root|work|Users)/\w", path.read_text(encoding="utf-8"))
+            if path.exists()
+            else None
+        )
+        assert not found or path.name.startswith("test_"), f"{path}: {found[0]}"
 
 
 def test_environment_check():

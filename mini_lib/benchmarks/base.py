@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
@@ -23,9 +24,9 @@ class Task:
     name: str
     classnames: list[str]
     templates: list[str]
-    train: Dataset | None
-    test: Dataset | None
-    val: Dataset | None = None
+    train: Any  # a Dataset with a length, which torch's own class does not promise; None where there is nothing
+    test: Any
+    val: Any = None
 
 
 @dataclass
@@ -59,7 +60,7 @@ class ImageDataset(Dataset):
 
     def __init__(
         self,
-        images: Sequence[Path | str | np.ndarray],
+        images: Sequence[Path | str | np.ndarray] | np.ndarray,
         labels: Sequence[int],
         transform: Callable[[Image.Image], Tensor],
         remember: bool = False,
@@ -93,7 +94,7 @@ class ImageDataset(Dataset):
             raise ValueError(f"{image} cannot be read as an image ({error}). Repair it or take it out.") from error
 
 
-def hold_out(labels: Sequence[int], part: float, seed: int) -> tuple[list[int], list[int]]:
+def hold_out(labels: ArrayLike, part: float, seed: int) -> tuple[list[int], list[int]]:
     """Split indices into (kept, held out): of every class a random `part` is held out, rounded, never all of it.
 
     Raises ValueError for a part that is no share.
@@ -108,7 +109,7 @@ def hold_out(labels: Sequence[int], part: float, seed: int) -> tuple[list[int], 
     return np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
 
 
-def draw_shots(labels: Sequence[int], among: Sequence[int] | None, count: int, seed: int | list[int]) -> list[int]:
+def draw_shots(labels: ArrayLike, among: Sequence[int] | None, count: int, seed: int | list[int]) -> list[int]:
     """At most `count` of the indices `among` (None: all) of each label, at random."""
     labels = np.asarray(labels)
     order = np.random.default_rng(seed).permutation(len(labels) if among is None else among)

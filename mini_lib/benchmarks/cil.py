@@ -1,13 +1,17 @@
 """Class-incremental streams: one data set, its classes in steps, all seen so far at test. Built in notebook 09."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
+from torchvision.transforms import Compose
 
 from ..clip import load_clip, openai_transform, train_transform
+from ..metrics import AccuracyMatrix
 from .base import Benchmark, ImageDataset, Task, hold_out
 from .mini import TASKS, draw_task
 from .sources import read
@@ -25,7 +29,7 @@ DRAWN = {"chalk": "letter {}", "sketch": "{}", "gems": "{} thing"}  # tasks of M
 class ClassIncremental(Benchmark):
     """Steps through the classes of one data set. A step is learned among its own classes, and tested among all seen."""
 
-    def tested(self, learned):
+    def tested(self, learned: int) -> list[Task]:
         """The first `learned` steps, each with the class names of all of them; steps to come are not tested."""
         seen = self.tasks[:learned]
         name = f"classes up to {seen[-1].name}"  # one name for all: methods make the text classifier once
@@ -40,18 +44,18 @@ class ClassIncremental(Benchmark):
 class Shifted(Dataset):
     """The same images; labels among a step's own classes become labels among all classes seen, `by` higher."""
 
-    def __init__(self, dataset, by):
+    def __init__(self, dataset: Any, by: int):
         self.dataset, self.by = dataset, by
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Any, int]:
         image, label = self.dataset[index]
         return image, label + self.by
 
 
-def seen_accuracy(matrix, sizes):
+def seen_accuracy(matrix: AccuracyMatrix, sizes: Sequence[int]) -> np.ndarray:
     """Accuracy in percent (T,) over the test images of all classes seen, after each step; every image counts alike.
 
     matrix: the AccuracyMatrix of a class-incremental run, NaN above the diagonal. sizes (T,): test images of each step.
@@ -61,9 +65,15 @@ def seen_accuracy(matrix, sizes):
 
 
 def cil(
-    name="mini", steps=10, root="data/mtil", preprocess=None, class_order=None, val_part=0.0, evaluation_crops=False,
-    seed=0,
-):  # fmt: skip
+    name: str = "mini",
+    steps: int = 10,
+    root: str | Path = "data/mtil",
+    preprocess: Compose | None = None,
+    class_order: str | Path | None = None,
+    val_part: float = 0.0,
+    evaluation_crops: bool = False,
+    seed: int = 0,
+) -> ClassIncremental:
     """The classes of one data set in steps.
 
     name: "mini", 30 drawn classes in 5 or 10 steps; "cifar100", 10, 20 or 50 steps; "tinyimagenet", a base of 100
@@ -99,18 +109,24 @@ def cil(
     groups |= {f"step {i + 1}": order[base + i * size : base + (i + 1) * size] for i in range(steps)}
     tasks = [
         Task(
-            step, [classnames[c] for c in group], [TEMPLATE],
+            step,
+            [classnames[c] for c in group],
+            [TEMPLATE],
             train=dataset("train", kept, group, crop, False),
             test=dataset("test", range(len(parts["test"][1])), group, *judged),
             val=dataset("train", held, group, *judged) if held else None,
         )
         for step, group in groups.items()
-    ]  # fmt: skip
+    ]
     settings = {
-        "steps": steps, "root": None if name == "mini" else str(Path(root).expanduser().resolve()), "order": order,
-        "val_part": val_part, "evaluation_crops": evaluation_crops, "seed": seed,
+        "steps": steps,
+        "root": None if name == "mini" else str(Path(root).expanduser().resolve()),
+        "order": order,
+        "val_part": val_part,
+        "evaluation_crops": evaluation_crops,
+        "seed": seed,
         "images": {task.name: [len(part or ()) for part in (task.train, task.val, task.test)] for task in tasks},
-    }  # fmt: skip
+    }
     return ClassIncremental(f"cil {name}", tasks, None, settings)
 
 

@@ -1,7 +1,9 @@
 """`python -m mini_lib data`: which data sets are there, and how to get the others."""
 
+from typing import Any
 
-def add(commands) -> None:
+
+def add(commands: Any) -> None:
     """Add this room's command to the front door's."""
     text = "say which of the paper's data sets are there and how to get the others; exit code 0 if all are complete"
     data = commands.add_parser("data", help="say which of the paper's data sets are there", description=text)

@@ -110,7 +110,15 @@ def check(
         raise ValueError(f"data set {unknown[0]!r} is unknown: take some of {', '.join(SOURCES)}.")
     if Path(root).is_file():
         raise ValueError(f"--root {root} is a file: name the folder that holds the data sets, or will.")
-    names, complete = names or list(SOURCES), []
+    names = names or list(SOURCES)
+    try:
+        return _check(root, names, download, log)
+    except OSError as error:
+        raise OSError(f"{root} cannot be looked at ({error}): make it readable or take another --root.") from error
+
+
+def _check(root, names, download, log):
+    complete = []
     for name in names:
         status, found = state(name, root)
         if download and status != "complete":

@@ -7,6 +7,7 @@ use them. A picture's colour tells its class, so that a label can be checked aga
 import json
 import pickle
 import struct
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from .base import Benchmark
 from .mtil import mtil
 from .sources import FLOWERS, MNIST, SOURCES, halves
 
@@ -28,7 +30,7 @@ NAMES = {
     ],
     "cifar100": ["maple_tree", "aquarium_fish", "baby"],
     "dtd": ["polka-dotted", "banded", "zigzagged"],
-    "eurosat": list(reversed(SOURCES["eurosat"].renamed)),
+    "eurosat": list(SOURCES["eurosat"].renamed)[::-1],
     "flowers": FLOWERS,
     "food": ["tuna_tartare", "apple_pie", "baby_back_ribs"],
     "mnist": MNIST.classes,
@@ -44,7 +46,7 @@ WORDS = {
 }
 
 
-def colour(number, grey=False):
+def colour(number: int, grey: bool = False) -> np.ndarray:
     """The colour (3,), uint8, of class `number` below 512; greys, for MNIST, are for ten classes."""
     if grey:
         return np.full(3, 16 + 24 * number, np.uint8)
@@ -52,7 +54,7 @@ def colour(number, grey=False):
     return np.array([16 + 32 * (mixed >> shift & 7) for shift in (6, 3, 0)], np.uint8)
 
 
-def draw(number, size, rng, grey=False):
+def draw(number: int, size: int, rng: np.random.Generator, grey: bool = False) -> np.ndarray:
     """A picture, uint8 (size, 1.25 size, 3): the colour of its class above, coarse noise below."""
     image = np.empty((size, size * 5 // 4, 3), np.uint8)
     image[:] = colour(number, grey)
@@ -62,7 +64,7 @@ def draw(number, size, rng, grey=False):
 
 
 @contextmanager
-def unverified():
+def unverified() -> Iterator[None]:
     """Within, torchvision takes the drawn CIFAR100 and Flowers for the real ones: nothing is compared with a checksum.
 
     CIFAR100 is a pickle: read only what `write` has written.
@@ -74,14 +76,18 @@ def unverified():
         yield
 
 
-def mtil_fixture(folder, classes=2, train=6, test=2, size=32, **arguments):
+def mtil_fixture(
+    folder: str | Path, classes: int = 2, train: int = 6, test: int = 2, size: int = 32, **arguments
+) -> Benchmark:
     """`mtil(root=folder, **arguments)` on data drawn there first, `classes` of each data set."""
     write(folder, classes, train, test, size)
     with unverified():
         return mtil(root=folder, **arguments)
 
 
-def write(root, classes=None, train=2, test=2, size=32, seed=0):
+def write(
+    root: str | Path, classes: int | None = None, train: int = 2, test: int = 2, size: int = 32, seed: int = 0
+) -> dict[str, list[str]]:
     """Draw all twelve data sets under `root`, with `train` and `test` images of each of the first `classes` classes.
 
     classes: None for as many as the real ones have, otherwise at least 2. Where the paper splits at random, each class

@@ -1,9 +1,11 @@
 """Your own images as tasks: root/task/{train,test}/class/*.jpg. Used in notebook 07 with params/folders.yaml."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from torchvision.transforms import Compose
 
 from ..clip import train_transform
 from ..embedded.pairs import draw_pairs
@@ -16,7 +18,7 @@ class Upright(ImageDataset):
     """Images as one sees them: turned as the camera noted, on white where they are transparent, 16 bits brought to 8."""
 
     @staticmethod
-    def rgb(image):
+    def rgb(image: Image.Image) -> Image.Image:
         image = ImageOps.exif_transpose(image)
         if image.mode == "F":
             raise ValueError("its pixels are floats, and nobody says which of them is white")
@@ -28,7 +30,15 @@ class Upright(ImageDataset):
         return image.convert("RGB")
 
 
-def folders(root, preprocess, tasks=None, templates=("a photo of a {}.",), val_part=0.2, seed=0, reference=None):
+def folders(
+    root: str | Path,
+    preprocess: Compose,
+    tasks: Sequence[str] | None = None,
+    templates: Sequence[str] = ("a photo of a {}.",),
+    val_part: float = 0.2,
+    seed: int = 0,
+    reference: str | Path | None = None,
+) -> Benchmark:
     """A benchmark of the tasks in a folder, in the order of `tasks` or of their names.
 
     Class names are those of the class folders, underscores as spaces. Of the training images `val_part` is kept apart
@@ -49,11 +59,15 @@ def folders(root, preprocess, tasks=None, templates=("a photo of a {}.",), val_p
     images, captions = draw_pairs(1500, seed=[seed, 99])
     images = images_in(Path(reference), "the reference images") if reference else list(images)
     settings = {
-        "root": str(root.resolve()), "tasks": names, "templates": list(templates), "val_part": val_part, "seed": seed,
+        "root": str(root.resolve()),
+        "tasks": names,
+        "templates": list(templates),
+        "val_part": val_part,
+        "seed": seed,
         "reference": reference and str(Path(reference).resolve()),
         "images": [[len(task.train), len(task.val), len(task.test)] for task in made],
         "classes": [len(task.classnames) for task in made],
-    }  # fmt: skip
+    }
     return Benchmark("folders", made, Upright(images, [0] * len(images), preprocess), settings, captions)
 
 
@@ -86,11 +100,13 @@ def _task(folder, preprocess, templates, val_part, seed):
             f"{folder / 'train'} holds too few images to keep {val_part:.0%} of each class for validation."
         )
     return Task(
-        folder.name, names, list(templates),
+        folder.name,
+        names,
+        list(templates),
         train=dataset("train", train_transform(preprocess), False, kept),
         test=dataset("test", preprocess, True),
         val=dataset("train", preprocess, True, held),
-    )  # fmt: skip
+    )
 
 
 def _subfolders(folder, of):
@@ -102,13 +118,14 @@ def _subfolders(folder, of):
     return found
 
 
-def images_in(folder, what):
+def images_in(folder: Path, what: str) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"folder {folder} does not exist: it should hold {what}.")
     found = sorted(
-        p for p in folder.rglob("*")
+        p
+        for p in folder.rglob("*")
         if p.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )  # fmt: skip
+    )
     if not found:
         raise ValueError(f"folder {folder} holds no {what} ({', '.join(sorted(SUFFIXES))}).")
     for path in found:

@@ -4,6 +4,8 @@ It stands in for the eleven data sets of MTIL: the embedded CLIP knows what is d
 works partly, training helps, and training on one task harms the others.
 """
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 from PIL import Image
@@ -20,13 +22,13 @@ ORDERS = {
 }
 
 
-def clouds(rng, cells, strength):
+def clouds(rng: np.random.Generator, cells: int, strength: float) -> np.ndarray:
     """Smooth noise (32, 32): random values on a coarse grid, interpolated."""
     grid = Image.fromarray(rng.normal(0, strength, (cells, cells)).astype(np.float32))
     return np.asarray(grid.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
-def blur(mask, times):
+def blur(mask: np.ndarray, times: int) -> np.ndarray:
     """A binomial blur, `times` passes of (1, 2, 1) / 4 along both axes."""
     for _ in range(times):
         padded = np.pad(mask, 1, mode="edge")
@@ -36,7 +38,7 @@ def blur(mask, times):
     return mask
 
 
-def mix(mask, ink, paper):
+def mix(mask: np.ndarray, ink: np.ndarray, paper: np.ndarray) -> np.ndarray:
     """Ink where the mask is 1, paper where it is 0; both colours (3,) or images (32, 32, 3)."""
     return mask[..., None] * ink + (1 - mask[..., None]) * paper
 
@@ -144,7 +146,8 @@ SKETCHED = ("star", "heart", "moon", "arrow", "house", "tree", "fish", "flower",
 GLOWING = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "diamond", "hexagon", "lightning")
 NUMBER_TEMPLATES = ["a photo of the number {}.", "the number {}.", "a picture of the digit {}."]
 SHAPE_TEMPLATES = ["a picture of {}.", "a drawing of {}.", "this is {}."]
-TASKS = {  # name -> (style, what is drawn, class names, templates)
+Look = tuple[Callable | None, Sequence[str], Sequence[str], list[str]]  # style, what is drawn, class names, templates
+TASKS: dict[str, Look] = {
     "digits": (None, NUMBERS, NUMBERS, NUMBER_TEMPLATES),
     "plates": (_plates, NUMBERS, NUMBERS, NUMBER_TEMPLATES),
     "chalk": (_chalk, LETTERS[:10], LETTERS[:10], ["a photo of the letter {}.", "the letter {}."]),
@@ -152,10 +155,17 @@ TASKS = {  # name -> (style, what is drawn, class names, templates)
     "sketch": (_sketch, SKETCHED, [article(s) for s in SKETCHED], SHAPE_TEMPLATES),
     "neon": (_neon, GLOWING, [article(s) for s in GLOWING], SHAPE_TEMPLATES),
     "gems": (_gems, tuple(COLOURS)[:10], tuple(COLOURS)[:10], ["a photo of something {}.", "the colour {}."]),
-}  # fmt: skip
+}
 
 
-def draw_task(name, seed, train_per_class=100, test_per_class=50, looks=TASKS, first=0):
+def draw_task(
+    name: str,
+    seed: int,
+    train_per_class: int = 100,
+    test_per_class: int = 50,
+    looks: dict[str, Look] = TASKS,
+    first: int = 0,
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Draw one task of `looks`: ((images, labels) of train, (images, labels) of test), images uint8 (N, 32, 32, 3).
 
     first: number of the first of these tasks; it is part of the seed, so that no two tasks are drawn alike.
@@ -171,7 +181,14 @@ def draw_task(name, seed, train_per_class=100, test_per_class=50, looks=TASKS, f
     return parts
 
 
-def as_task(name, classnames, templates, drawn, shots=None, seed=0):
+def as_task(
+    name: str,
+    classnames: Sequence[str],
+    templates: list[str],
+    drawn: Sequence[tuple[np.ndarray, np.ndarray]],
+    shots: int | None = None,
+    seed: int = 0,
+) -> Task:
     """A Task of what `draw_task` drew: a fifth of the training images of each class kept apart, or a few `shots` taken."""
     train, test = (TensorDataset(to_tensor(x), torch.from_numpy(y).long()) for x, y in drawn)
     per_class = len(train) // len(classnames)

@@ -1,9 +1,11 @@
 """MTIL, the paper's benchmark: eleven data sets, 1,201 classes, in one of two orders. Used in notebooks 07 and 10."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torchvision.transforms import Compose
 
 from ..clip import openai_transform, train_transform
 from .base import Benchmark, ImageDataset, Task, draw_shots, hold_out
@@ -17,9 +19,16 @@ ORDERS = {
 
 
 def mtil(
-    order=1, root="data/mtil", preprocess=None, shots=None, splits="official", tasks=None, val_part=0.0,
-    reference="tinyimagenet", seed=0,
-):  # fmt: skip
+    order: int = 1,
+    root: str | Path = "data/mtil",
+    preprocess: Compose | None = None,
+    shots: int | None = None,
+    splits: str | Path = "official",
+    tasks: Sequence[str] | None = None,
+    val_part: float = 0.0,
+    reference: str | Path | None = "tinyimagenet",
+    seed: int = 0,
+) -> Benchmark:
     """The eleven data sets under `root`, where torchvision looks for them, as tasks in Order I or II.
 
     tasks: only these, in this order. preprocess: what `load_clip` returned; by default OpenAI's at 224 pixels. splits:
@@ -46,11 +55,16 @@ def mtil(
     preprocess = preprocess or openai_transform()
     made = [_task(name, root, preprocess, files.get(name), shots, val_part, seed) for name in names]
     settings = {
-        "order": order, "tasks": names, "root": str(Path(root).expanduser().resolve()), "shots": shots,
-        "splits": splits if splits == "official" else str(Path(splits).resolve()), "val_part": val_part, "seed": seed,
+        "order": order,
+        "tasks": names,
+        "root": str(Path(root).expanduser().resolve()),
+        "shots": shots,
+        "splits": splits if splits == "official" else str(Path(splits).resolve()),
+        "val_part": val_part,
+        "seed": seed,
         "reference": None if reference is None else str(reference),
         "images": {task.name: [len(part or ()) for part in (task.train, task.val, task.test)] for task in made},
-    }  # fmt: skip
+    }
     images, captions = _reference(reference, root, preprocess)
     return Benchmark("mtil", made, images, settings, captions)
 
@@ -93,14 +107,18 @@ def _task(name, root, preprocess, split_file, shots, val_part, seed):
             )
         val = val and (val[0], draw_shots(parts[val[0]][1], val[1], min(shots, 4), [seed, 1]))
     return Task(
-        name, classnames, list(SOURCES[name].templates),
+        name,
+        classnames,
+        list(SOURCES[name].templates),
         train=dataset("train", kept, train_transform(preprocess), False),
         test=dataset("test", None, preprocess, True),
         val=val and dataset(*val, preprocess, True),
-    )  # fmt: skip
+    )
 
 
-def read_split_file(file, name, root):
+def read_split_file(
+    file: Path, name: str, root: str | Path
+) -> tuple[dict[str, tuple[list[Path], list[int]]], list[str]]:
     """{part: (paths, labels)} and the class names of a CoOp-style split file: train, val, test of [path, label, name].
 
     Raises ValueError where it has another form or names an image that does not exist.

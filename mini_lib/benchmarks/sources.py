@@ -5,9 +5,10 @@ are found by torchvision's own dataset classes (0.17 or later); TinyImageNet, wh
 `mtil`, `cil` and `python -m mini_lib data`; the class names are shown in notebook 07.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,22 +27,22 @@ class Source:
     below it. archives: what torchvision downloads, under the root; by_hand: what to do where it cannot.
     """
 
-    dataset: type
-    content: Callable
-    parts: dict
-    sizes: dict
+    dataset: Callable[..., Any]
+    content: Callable[[Any], Any]
+    parts: dict[str, dict[str, Any]]
+    sizes: dict[str, int]
     classes: int
-    templates: tuple
+    templates: tuple[str, ...]
     folder: str
-    needs: tuple
+    needs: tuple[str, ...]
     images: str
-    archives: tuple = ()
+    archives: tuple[str, ...] = ()
     by_hand: str = ""
-    split_file: str = None
-    renamed: dict = field(default_factory=dict)
+    split_file: str | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def remedy(self):
+    def remedy(self) -> str:
         return self.by_hand or f"--download fetches {', '.join(Path(a).name for a in self.archives)}"
 
 
@@ -55,7 +56,7 @@ class MNIST(datasets.MNIST):
 class TinyImageNet:
     """train/WNID/images/*.JPEG and val/images/*.JPEG; labels are indices into wnids.txt, which is not sorted."""
 
-    def __init__(self, root, split):
+    def __init__(self, root: str | Path, split: str):
         folder = Path(root) / "tiny-imagenet-200"
         wnids = (folder / "wnids.txt").read_text().split()
         words = dict(line.split("\t", 1) for line in (folder / "words.txt").read_text(encoding="utf-8").splitlines())
@@ -70,7 +71,7 @@ class TinyImageNet:
         self.samples = [(file, wnids.index(wnid)) for wnid, file in files]
 
 
-def read(name, root, part="train"):
+def read(name: str, root: str | Path, part: str = "train") -> tuple[Sequence[Path] | np.ndarray, list[int], list[str]]:
     """(images, labels, class names) of one part of a data set of `SOURCES`.
 
     images: a list of paths, or uint8 (N, H, W, 3) for CIFAR100 and MNIST; labels: a list of N indices into the names.
@@ -97,19 +98,20 @@ def read(name, root, part="train"):
     return images, [int(label) for label in labels], [source.renamed.get(c, c.replace("_", " ")) for c in names]
 
 
-def halves(count):
+def halves(count: int) -> list[Sequence[int]]:
     """The paper's random split of `count` images: indices of four fifths for training, and of the rest for test."""
     sizes = [int(0.8 * count), count - int(0.8 * count)]
-    return [part.indices for part in random_split(range(count), sizes, torch.Generator().manual_seed(42))]
+    parts = random_split(range(count), sizes, torch.Generator().manual_seed(42))  # type: ignore  # a length is enough
+    return [part.indices for part in parts]
 
 
-def lacking(name, root):
+def lacking(name: str, root: str | Path) -> list[str]:
     """The files and folders that this data set needs and that are not under the root, relative to its own folder."""
     folder = Path(root).expanduser() / SOURCES[name].folder
     return [need for need in SOURCES[name].needs if not (folder / need).exists()]
 
 
-def require(names, root):
+def require(names: Sequence[str], root: str | Path) -> None:
     """Raises one ValueError that names every data set that is not under the root, where it must lie, how to get it."""
     absent = [name for name in names if lacking(name, root)]
     if absent:

@@ -10,6 +10,7 @@ from .mini import (
     NUMBER_TEMPLATES,
     SHAPE_TEMPLATES,
     TASKS,
+    Look,
     as_task,
     blur,
     clouds,
@@ -31,8 +32,10 @@ def _blueprint(shape, rng):
 
 def _stamps(number, rng):
     """A number in a ring, stamped in red with too little ink."""
-    mask = np.maximum(glyph_mask(str(NUMBERS.index(number)), rng, scale=(0.45, 0.6), turn=0.6),
-                      shape_mask("circle", rng, scale=(0.85, 0.95), outline=2))  # fmt: skip
+    mask = np.maximum(
+        glyph_mask(str(NUMBERS.index(number)), rng, scale=(0.45, 0.6), turn=0.6),
+        shape_mask("circle", rng, scale=(0.85, 0.95), outline=2),
+    )
     ink = mask * np.clip(0.75 + clouds(rng, 9, 0.45), 0, 1)
     paper = np.array([0.94, 0.92, 0.86]) + rng.normal(0, 0.015, (SIZE, SIZE, 1))
     return mix(ink, np.array([0.72, 0.10, 0.16]), paper)
@@ -65,7 +68,7 @@ def _sand(shape, rng):
     return np.array([0.80, 0.68, 0.46]) + 0.55 * light[..., None] + grains
 
 
-MORE = {  # as TASKS
+MORE: dict[str, Look] = {  # as TASKS
     "blueprint": (_blueprint, DRAFTED, [article(s) for s in DRAFTED], SHAPE_TEMPLATES),
     "stamps": (_stamps, NUMBERS, NUMBERS, NUMBER_TEMPLATES),
     "lamps": (_lamps, LETTERS[10:20], LETTERS[10:20], ["a photo of the letter {}.", "the letter {}."]),
@@ -74,7 +77,7 @@ MORE = {  # as TASKS
 }
 
 
-def twelve_tasks(seed=0, order=1):
+def twelve_tasks(seed: int = 0, order: int = 1) -> Benchmark:
     """MiniMTIL's seven tasks in one of its orders, then five more of ten classes, as large as the others."""
     mini = mini_mtil(seed, order)
     more = [as_task(name, *MORE[name][2:], draw_task(name, seed, looks=MORE, first=len(TASKS))) for name in MORE]

@@ -50,7 +50,7 @@ change a line and to do the exercises, take the repository: its README says how.
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def build(out=OUT):
+def build(out: Path = OUT) -> Path:
     """Write the site of all notebooks to the folder `out`; returns the path of its index.html.
 
     Raises ValueError with Sphinx's words where it has something to complain of, such as a link that leads nowhere.
@@ -76,7 +76,7 @@ def build(out=OUT):
     return Path(out) / "index.html"
 
 
-def as_page(notebook):
+def as_page(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook as MyST-NB needs it: alternative texts with the cells, and no widget, as no kernel would answer it."""
     for cell in notebook.cells:
         for i, output in enumerate(cell.get("outputs", [])):

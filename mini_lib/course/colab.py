@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -18,26 +19,26 @@ KEPT = ("torch", "torchvision", "numpy")
 PAGE = ("jupyterlab", "ipywidgets")
 
 
-def dependencies(*extras):
+def dependencies(*extras: str) -> list[str]:
     """What mini_lib needs, with these extras, as pyproject.toml says it: ["pandas>=2.2", ...]"""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return sum((project["optional-dependencies"][extra] for extra in extras), project["dependencies"])
+    return project["dependencies"] + sum((project["optional-dependencies"][extra] for extra in extras), [])
 
 
-def installed(requirement):
+def installed(requirement: Requirement) -> bool:
     try:
         return requirement.specifier.contains(version(requirement.name), prereleases=True)
     except PackageNotFoundError:
         return False
 
 
-def missing(requirements):
+def missing(requirements: Iterable[str]) -> list[str]:
     """Those of the requirements ("pandas>=2.1") that pip must be asked for: too old here, or not here at all."""
     asked = [text for text in requirements if Requirement(text).name not in KEPT + PAGE]
     return [text for text in asked if not installed(Requirement(text))]
 
 
-def main():
+def main() -> None:
     wanted = missing(dependencies("notebooks"))
     if not wanted:
         return

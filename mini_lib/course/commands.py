@@ -1,9 +1,10 @@
 """`python -m mini_lib execute | assignments | grade | book | check | notebooks`: running the course and teaching with it."""
 
 from pathlib import Path
+from typing import Any
 
 
-def add(commands) -> None:
+def add(commands: Any) -> None:
     """Add this room's commands to the front door's."""
     _add_execute(commands)
     text = "write the students' versions of the graded assignments to build/assignments/release/"

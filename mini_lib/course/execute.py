@@ -53,7 +53,7 @@ def _number(value):
         return value
 
 
-def run_with_papermill(notebook: Path, executed: Path | None, **options) -> nbformat.NotebookNode:
+def run_with_papermill(notebook: str | Path, executed: Path | None, **options) -> nbformat.NotebookNode:
     """papermill, without bars, in a kernel that finds this library also where it is not installed.
 
     Returns the executed notebook. Raises RuntimeError with the sentence of a cell's error.

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -29,18 +30,18 @@ c.Execute.timeout = {}
 """
 
 
-def sources():
+def sources() -> dict[str, Path]:
     """Name of each assignment -> its source notebook."""
     return {path.stem.split("_")[0]: path for path in sorted((ROOT / "notebooks/assignments").glob("*.ipynb"))}
 
 
-def by_hand(name):
+def by_hand(name: str) -> bool:
     """Whether a person gives all points of an assignment; its notebooks are not run again when they are graded."""
     marks = [c.metadata.get("nbgrader", {}) for c in nbformat.read(sources()[name], 4).cells if c.cell_type == "code"]
     return not any(mark.get("grade") for mark in marks)
 
 
-def nbgrader(*arguments, out, seconds=SUBMISSION_SECONDS):
+def nbgrader(*arguments: str, out: Path, seconds: float | None = SUBMISSION_SECONDS) -> None:
     """Run an nbgrader command in the course folder; ValueError with its reason where it fails."""
     command = [sys.executable, "-m", "nbgrader", *arguments, "--log-level=ERROR"]
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))  # it looks for alembic there
@@ -54,7 +55,7 @@ def nbgrader(*arguments, out, seconds=SUBMISSION_SECONDS):
         raise ValueError(f"nbgrader {arguments[0]} failed: {errors[-1] if errors else done.stderr.strip()[-200:]}")
 
 
-def make(out=OUT, cell_seconds=CELL_SECONDS):
+def make(out: Path = OUT, cell_seconds: int = CELL_SECONDS) -> list[Path]:
     """Write the student's version of every assignment to out/release/ and its tests to the gradebook. -> notebooks"""
     out.mkdir(parents=True, exist_ok=True)
     (out / "nbgrader_config.py").write_text(CONFIG.format(cell_seconds))
@@ -65,13 +66,13 @@ def make(out=OUT, cell_seconds=CELL_SECONDS):
     return [out / "release" / name / path.name for name, path in sources().items()]
 
 
-def grade_ids(notebook):
+def grade_ids(notebook: nbformat.NotebookNode) -> list[str]:
     """The names of the cells that nbgrader grades or takes as answers."""
     marks = [cell.metadata.get("nbgrader", {}) for cell in notebook.cells]
     return [mark["grade_id"] for mark in marks if mark.get("grade") or mark.get("solution") or mark.get("task")]
 
 
-def fault(student, assignment, path, out):
+def fault(student: str, assignment: str, path: Path, out: Path) -> str | None:
     """Why a submission cannot be graded, in a sentence; None if it can."""
     if not re.fullmatch(r"[\w.@-]+", student):
         return "the folder's name is no student id: only letters, digits and . _ @ - are."
@@ -95,7 +96,7 @@ def fault(student, assignment, path, out):
         return f"the cells {', '.join(twice)} are there twice: cells of the assignment must not be copied."
 
 
-def remarks(student, path):
+def remarks(student: str, path: Path) -> str:
     """What the lecturer should know of a graded notebook, in a sentence."""
     cells = nbformat.read(path, as_version=4).cells
     found = [o.ename for cell in cells for o in cell.get("outputs", []) if o.output_type == "error"]
@@ -110,7 +111,7 @@ def remarks(student, path):
     return " ".join(notes)
 
 
-def points(student, assignment, out):
+def points(student: str, assignment: str, out: Path) -> dict[str, Any]:
     """The numbers of a graded submission. Written answers have no points until someone has read them."""
     from nbgrader.api import Gradebook
 
@@ -119,25 +120,33 @@ def points(student, assignment, out):
         auto = [g for g in grades if g.cell.cell_type == "code"]
         written = [g for g in grades if g.cell.cell_type != "code"]
         row = {
-            "points": sum(g.score for g in grades), "of": sum(g.max_score for g in grades),
-            "auto": sum(g.score for g in auto), "auto_of": sum(g.max_score for g in auto),
-            "written": sum(g.score for g in written), "written_of": sum(g.max_score for g in written),
-        }  # fmt: skip
+            "points": sum(g.score for g in grades),
+            "of": sum(g.max_score for g in grades),
+            "auto": sum(g.score for g in auto),
+            "auto_of": sum(g.max_score for g in auto),
+            "written": sum(g.score for g in written),
+            "written_of": sum(g.max_score for g in written),
+        }
         return {**{k: f"{v:g}" for k, v in row.items()}, "to_read": sum(g.needs_manual_grade for g in grades)}
 
 
-def grade(folder, out=OUT, cell_seconds=CELL_SECONDS, submission_seconds=SUBMISSION_SECONDS):
+def grade(
+    folder: str | Path, out: Path = OUT, cell_seconds: int = CELL_SECONDS, submission_seconds: int = SUBMISSION_SECONDS
+) -> list[dict[str, Any]]:
     """Grade every submission in the folder; a bad one gets its sentence, and the others go on. -> rows of the table"""
     students = [place for place in sorted(Path(folder).glob("[!.]*")) if place.is_dir()]
     handed_in = [(s.name, place) for s in students for place in sorted(s.glob("[!.]*")) if place.is_dir()]
-    rows = [{"student": s.name, "remark": "no folder of an assignment in this student's folder."}
-            for s in students if s.name not in dict(handed_in)]  # fmt: skip
+    rows: list[dict] = [
+        {"student": s.name, "remark": "no folder of an assignment in this student's folder."}
+        for s in students
+        if s.name not in dict(handed_in)
+    ]
     if not handed_in:
         raise ValueError(f"no submissions in {folder}: FOLDER/<student>/<assignment>/<notebook>.ipynb is expected.")
     make(out, cell_seconds)
     for student, place in handed_in:
         assignment = place.name
-        row = {"student": student, "assignment": assignment}
+        row: dict[str, Any] = {"student": student, "assignment": assignment}
         notebook = place / sources()[assignment].name if assignment in sources() else place
         row["remark"] = fault(student, assignment, notebook, out)
         if not row["remark"]:

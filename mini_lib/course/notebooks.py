@@ -9,6 +9,7 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import nbformat
@@ -35,40 +36,40 @@ if "google.colab" in sys.modules and importlib.util.find_spec("mini_lib") is Non
     course = Path.cwd() / "course"
     if not course.is_dir():
         {get}
-    subprocess.run([sys.executable, course / "mini_lib/course/colab.py"], check=True)  # pip, for what Colab does not have
+    subprocess.run([sys.executable, course / "mini_lib/course/colab.py"], check=True)  # pip, for what Colab lacks
     sys.path.insert(0, str(course))
 
 import mini_lib  # elsewhere installed by `make run`, `make lab` or `pip install -e .` in the repository's folder
 """
 CLONE = """\
-subprocess.run(["git", "-c", "advice.detachedHead=false", "clone", "--quiet", "--depth=1", "--branch=v{version}",
-                        "{address}", course], check=True)  # fmt: skip"""
+clone = ["git", "-c", "advice.detachedHead=false", "clone", "--quiet", "--depth=1", "--branch=v{version}"]
+        subprocess.run([*clone, "{address}", course], check=True)"""
 REFUSE = """raise FileNotFoundError("course is missing: README.md says under 'In Colab' how to get it here")"""
 
 
-def project(root=ROOT):
+def project(root: Path = ROOT) -> tuple[str, str]:
     """The version and the repository's address, "" where pyproject.toml has none."""
     settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return settings["version"], settings.get("urls", {}).get("Repository", "").removesuffix(".git")
 
 
-def notebooks(root=ROOT):
+def notebooks(root: Path = ROOT) -> list[Path]:
     folders = (root / "notebooks", root / "notebooks/assignments")
     return [path for folder in folders for path in sorted(folder.glob("*.ipynb"))]
 
 
-def minutes(seconds):
+def minutes(seconds: float) -> str:
     """In words, rounded up: to tenths of a minute up to one, to halves above."""
     number = math.ceil(seconds / 6) / 10 if seconds <= 60 else math.ceil(seconds / 30) / 2
     return f"{number:g} minute{'s' * (number != 1)}"
 
 
-def first_cell(version, address):
+def first_cell(version: str, address: str) -> str:
     get = CLONE.format(version=version, address=address) if address else REFUSE
     return CELL.format(get=get).rstrip()
 
 
-def line_for_colab(place, version, address):
+def line_for_colab(place: str, version: str, address: str) -> str:
     """How to open the notebook in Colab. An assignment has no link, because the file that lies there has the solutions."""
     if not address:
         return BY_HAND
@@ -77,7 +78,7 @@ def line_for_colab(place, version, address):
     return f"[![Open in Colab](_config/colab.svg)]({address.replace(GITHUB, COLAB)}/blob/v{version}/{place})"
 
 
-def fill(notebook, place, seconds, version, address):
+def fill(notebook: nbformat.NotebookNode, place: str, seconds: float | None, version: str, address: str) -> None:
     """Write first cell, line for Colab and minutes into a notebook, in place.
 
     place: its path in the repository, with slashes; seconds: measured, None where they were not, and the minutes stay.
@@ -95,7 +96,7 @@ def fill(notebook, place, seconds, version, address):
     notebook.cells[1].source = first_cell(version, address)
 
 
-def filled(root=ROOT):
+def filled(root: Path = ROOT) -> dict[Path, str]:
     """Path of each notebook and of README.md -> the text that it ought to have."""
     seconds = json.loads((root / SECONDS).read_text(encoding="utf-8"))
     texts = {}
@@ -111,7 +112,7 @@ def filled(root=ROOT):
     return texts
 
 
-def measure(numbers, root=ROOT):
+def measure(numbers: Sequence[str], root: Path = ROOT) -> None:
     """Run the notebooks with these numbers ("03", "A1"; all if there are none) and note the seconds of each.
 
     With default parameters, as papermill runs them; nothing is written but the seconds. Raises ValueError where a number

@@ -4,8 +4,12 @@ Used in notebooks 01, 02, 04 and 06. A notebook calls the same function once wit
 are none, on GitHub, in print or under papermill, nothing is lost.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from IPython.display import clear_output
 from ipywidgets import Dropdown, FloatLogSlider, IntSlider, Output, Text, VBox
+from matplotlib.figure import Figure
 
 from .. import plots
 
@@ -19,14 +23,14 @@ class Explorer(VBox):
     the figure's alternative text, with the controls' names in braces.
     """
 
-    def __init__(self, draw, alt, **controls):
+    def __init__(self, draw: Callable[..., Figure], alt: str, **controls: Any):
         self.draw, self.alt, self.controls, self.output = draw, alt, controls, Output()
         super().__init__([*controls.values(), self.output])
         for control in controls.values():
             control.observe(self.redraw, "value")
         self.redraw()
 
-    def redraw(self, change=None):
+    def redraw(self, change: Any = None) -> None:
         values = {name: control.value for name, control in self.controls.items()}
         with self.output:
             clear_output(wait=True)
@@ -37,11 +41,11 @@ class Explorer(VBox):
             else:
                 plots.show(figure, self.alt.format(**values))
 
-    def __repr__(self):  # what is seen where there are no controls
+    def __repr__(self) -> str:  # what is seen where there are no controls
         return "Run this cell in JupyterLab or Colab to move its controls; the figure above shows one position."
 
 
-def class_names(text):
+def class_names(text: str) -> list[str]:
     """The names in a text, separated by commas. Raises ValueError where there is none, or one of them twice."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -52,7 +56,9 @@ def class_names(text):
     return names
 
 
-def zero_shot_names(draw, pictures, names):
+def zero_shot_names(
+    draw: Callable[[str, list[str]], Figure], pictures: Sequence[str], names: Sequence[str]
+) -> Explorer:
     """Class names of one's own. draw(picture, names) -> figure; pictures: to choose from; names: to begin with."""
     return Explorer(
         lambda picture, names: draw(picture, class_names(names)),
@@ -62,13 +68,15 @@ def zero_shot_names(draw, pictures, names):
     )
 
 
-def matrix_over_time(draw, tasks):
+def matrix_over_time(draw: Callable[[int], Figure], tasks: int) -> Explorer:
     """The accuracy matrix as it grows. draw(learned) -> figure; tasks: how many there are."""
     learned = IntSlider(tasks, 0, tasks, description="tasks learned", continuous_update=False, **STYLE)
     return Explorer(draw, "The accuracy matrix after {learned} tasks, and that moment task by task.", learned=learned)
 
 
-def experts(draw, routers, images, names):
+def experts(
+    draw: Callable[[str, str, str], Figure], routers: Sequence[str], images: Sequence[str], names: Sequence[str]
+) -> Explorer:
     """Who answers. draw(router, image, name) -> figure; each is chosen from its list."""
     return Explorer(
         draw,
@@ -79,7 +87,9 @@ def experts(draw, routers, images, names):
     )
 
 
-def threshold(draw, scores, tasks, task):
+def threshold(
+    draw: Callable[[str, str, float], Figure], scores: Sequence[str], tasks: Sequence[str], task: str
+) -> Explorer:
     """A threshold to move. draw(score, task, factor) -> figure; factor: a multiple of the usual threshold."""
     return Explorer(
         draw,

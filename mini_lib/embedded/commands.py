@@ -1,9 +1,10 @@
 """`python -m mini_lib pretrain`: the weights of the CLIPs that ship, made again."""
 
 from pathlib import Path
+from typing import Any
 
 
-def add(commands) -> None:
+def add(commands: Any) -> None:
     """Add this room's command to the front door's."""
     text = "pretrain an embedded CLIP from scratch; seeded, and goes on after a stop"
     pretrain = commands.add_parser("pretrain", help=text, description=text)

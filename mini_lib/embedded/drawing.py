@@ -126,7 +126,14 @@ SHAPES = {
 }  # fmt: skip
 
 
-def shape_mask(name, rng, scale=(0.6, 0.9), turn=0.35, outline=None, wobble=0.0):
+def shape_mask(
+    name: str,
+    rng: np.random.Generator,
+    scale: tuple[float, float] = (0.6, 0.9),
+    turn: float = 0.35,
+    outline: int | None = None,
+    wobble: float = 0.0,
+) -> np.ndarray:
     """Draw one shape of `SHAPES`.
 
     scale: range of the radius, as a part of half the canvas. turn: largest rotation, radians. outline: line width in
@@ -157,7 +164,13 @@ def _font(name, size):
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
-def glyph_mask(text, rng, fonts=FONTS, scale=(0.65, 0.95), turn=0.2):
+def glyph_mask(
+    text: str,
+    rng: np.random.Generator,
+    fonts: tuple[str, ...] = FONTS,
+    scale: tuple[float, float] = (0.65, 0.95),
+    turn: float = 0.2,
+) -> np.ndarray:
     """Draw a letter or digit in one of the fonts that matplotlib ships; the glyph's height is `scale` of the canvas."""
     size = int(rng.uniform(*scale) * CANVAS * 1.2)
     font = _font(fonts[rng.integers(len(fonts))], size)
@@ -204,7 +217,9 @@ PATTERNS = {
 }
 
 
-def pattern_mask(name, rng, period=(6.0, 12.0), turn=0.1):
+def pattern_mask(
+    name: str, rng: np.random.Generator, period: tuple[float, float] = (6.0, 12.0), turn: float = 0.1
+) -> np.ndarray:
     """Draw one pattern of `PATTERNS`; `period` in pixels."""
     function, centred, angle = PATTERNS[name]
     angle = angle + rng.uniform(-turn, turn)

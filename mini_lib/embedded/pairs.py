@@ -4,6 +4,8 @@ Shapes, colours, patterns, digits and letters in two flat colours, with captions
 from notebook 00 on, looked at in notebook 01.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -31,7 +33,7 @@ def _two_colours(rng):
             return ink, paper
 
 
-def paint(mask, ink, paper, rng):
+def paint(mask: np.ndarray, ink: np.ndarray, paper: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A mask in two colours, with a slight gradient and noise: the plain look of pretraining. uint8 (32, 32, 3)."""
     image = mask[..., None] * ink + (1 - mask[..., None]) * paper
     ramp = np.linspace(-1, 1, SIZE)[:, None, None] * rng.uniform(-0.12, 0.12)
@@ -40,7 +42,7 @@ def paint(mask, ink, paper, rng):
     return (np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def draw_concept(kind, name, rng):
+def draw_concept(kind: str, name: str, rng: np.random.Generator) -> tuple[np.ndarray, str, str]:
     """One image of a concept in the plain look; returns it with the names of its two colours."""
     if kind == "colour":
         ink, paper = name, rng.choice(["white", "black", "grey"])
@@ -60,12 +62,12 @@ def draw_concept(kind, name, rng):
     return paint(mask, _colour(rng, ink), _colour(rng, paper), rng), ink, paper
 
 
-def article(noun):
+def article(noun: str) -> str:
     """The noun with its article: a star, an arrow."""
     return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
 
 
-def phrase(kind, name, ink, paper, rng):
+def phrase(kind: str, name: str, ink: str, paper: str, rng: np.random.Generator) -> str:
     """A short description of the concept, often with its colours."""
     choice = {
         "shape": [article(name), article(f"{ink} {name}"), f"{article(name)} in {ink}",
@@ -75,18 +77,22 @@ def phrase(kind, name, ink, paper, rng):
         "letter": [f"the letter {name}", f"the letter {name} in {ink}", f"the {ink} letter {name}",
                    f"{article(ink)} letter {name} on {paper}", f"the letter {name} on {paper}"],
         "pattern": [name, f"a pattern of {name}", f"{name} in {ink} and {paper}", f"{ink} and {paper} {name}"],
-        "colour": [name, f"the colour {name}", f"something {name}", f"{article(name)} thing", f"{article(name)} surface"],
+        "colour": [name, f"the colour {name}", f"something {name}", f"{article(name)} thing",
+                   f"{article(name)} surface"],
     }[kind]  # fmt: skip
     return choice[rng.integers(len(choice))]
 
 
 CONCEPTS = {
-    "shape": tuple(SHAPES), "letter": LETTERS, "number": NUMBERS, "pattern": tuple(PATTERNS),
+    "shape": tuple(SHAPES),
+    "letter": LETTERS,
+    "number": NUMBERS,
+    "pattern": tuple(PATTERNS),
     "colour": tuple(COLOURS),
-}  # fmt: skip
+}
 
 
-def draw_pairs(count, seed):
+def draw_pairs(count: int, seed: int | Sequence[int]) -> tuple[np.ndarray, list[str]]:
     """Draw image–caption pairs: uint8 images (count, 32, 32, 3) and a list of captions."""
     rng = np.random.default_rng(seed)
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
@@ -100,7 +106,7 @@ def draw_pairs(count, seed):
     return images, captions
 
 
-def to_tensor(images):
+def to_tensor(images: np.ndarray) -> torch.Tensor:
     """uint8 images (N, 32, 32, 3) as float32 (N, 3, 32, 32) in [-1, 1], what the embedded CLIP reads."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
     return ((pixels - MEAN) / STD).contiguous()

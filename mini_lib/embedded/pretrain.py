@@ -7,11 +7,11 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
-from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
@@ -39,7 +39,7 @@ def pretrain(
     seed: int = 0,
     work: str | Path | None = None,
     save_every: int = 500,
-) -> tuple[nn.Module, torch.Tensor, dict]:
+) -> tuple[Any, torch.Tensor, dict[str, Any]]:
     """Pretrain the tiny CLIP on drawn pairs; with `work`, go on from the newest state saved in that folder.
 
     Returns the model, the rows of its token table that captions use, and facts for the card.
@@ -102,7 +102,7 @@ def _train(model, images, tokens, steps, batch, lr, warmup, seed, work, save_eve
 
 
 @torch.no_grad()
-def zero_shot_accuracies(model: nn.Module, seed: int = 1_000_003, each: int = 20) -> dict[str, float]:
+def zero_shot_accuracies(model: Any, seed: int = 1_000_003, each: int = 20) -> dict[str, float]:
     """Accuracy in percent on freshly drawn images of each kind of concept, among that kind's names."""
     rng = np.random.default_rng(seed)
     tokenizer = open_clip.get_tokenizer("ViT-B-32")

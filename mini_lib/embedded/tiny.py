@@ -6,6 +6,7 @@ Its pretraining is `pretrain.py`, the pairs it saw are `pairs.py`.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
@@ -27,7 +28,7 @@ def build(seed: int = 0, width: int = 128, vision_layers: int = 4, text_layers: 
         return CLIP(embed_dim=width, vision_cfg=vision, text_cfg=text)
 
 
-def save(model: CLIP, rows: torch.Tensor, facts: dict, weights: Path = WEIGHTS, card: Path = CARD) -> None:
+def save(model: Any, rows: torch.Tensor, facts: dict[str, Any], weights: Path = WEIGHTS, card: Path = CARD) -> None:
     """Write fp16 weights and the card. Of the token table only the rows that captions use are stored."""
     tensors = {k: v.half().contiguous() for k, v in model.state_dict().items() if k != "token_embedding.weight"}
     tensors["token_embedding.weight"] = model.token_embedding.weight[rows].detach().half()
@@ -50,7 +51,7 @@ def load(weights: Path = WEIGHTS, card: Path = CARD) -> CLIP:
             f"{weights} is missing or not the file that {card.name} describes (wrong SHA-256). Restore it with "
             "'git checkout mini_lib/embedded', install the package again, or make it with 'python -m mini_lib pretrain tiny'."
         )
-    model = build(expected["seed"])
+    model: Any = build(expected["seed"])
     state = {k: v.float() for k, v in load_file(weights).items()}
     table = model.token_embedding.weight.detach().clone()
     table[state.pop("token_embedding.rows").long()] = state["token_embedding.weight"]

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..benchmarks.base import Task
@@ -40,7 +41,7 @@ class Analytic(Method):
     name = "analytic"
     knows_tasks = True
 
-    def __init__(self, clip: nn.Module, tokenizer: Callable, **settings):
+    def __init__(self, clip: Any, tokenizer: Callable, **settings):
         super().__init__(clip, tokenizer, **settings)
         hidden, ridge = self.settings.hidden, self.settings.ridge
         dim = clip.encode_image(torch.zeros(1, 3, *clip.visual.image_size, device=self.device)).shape[1]

@@ -3,9 +3,9 @@
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral, Real  # they compare with a float; Python's type hints lack it, so two lines are ignored
 from typing import Any
 
 import torch
@@ -62,7 +62,8 @@ class TrainingSettings(Settings):
 
     def check_tasks(self, names: Sequence[str]) -> None:
         for name in names:
-            self.of("learning_rate", name), self.of("iterations", name)
+            self.of("learning_rate", name)
+            self.of("iterations", name)
 
     def of(self, setting: str, task: str) -> Any:
         """A setting's value for a task, where it may be one for all or a mapping from names."""
@@ -72,7 +73,7 @@ class TrainingSettings(Settings):
         return value[task] if isinstance(value, dict) else value
 
 
-def one_of(name: str, value: Any, known: Sequence) -> None:
+def one_of(name: str, value: Any, known: Iterable) -> None:
     """Raises ValueError unless a setting is one of the values that there are."""
     if value not in tuple(known):
         raise ValueError(f"{name} is one of {', '.join(map(repr, known))}, not {value!r}.")
@@ -80,14 +81,14 @@ def one_of(name: str, value: Any, known: Sequence) -> None:
 
 def whole_number(name: str, value: Any, at_least: float = -math.inf) -> None:
     """Raises ValueError unless a setting is a whole number, and large enough."""
-    if not (isinstance(value, Integral) and not isinstance(value, bool) and value >= at_least):
+    if not (isinstance(value, Integral) and not isinstance(value, bool) and value >= at_least):  # type: ignore
         bound = "" if at_least == -math.inf else f", at least {at_least}"
         raise ValueError(f"{name} is a whole number{bound}, not {value!r}.")
 
 
 def share(name: str, value: Any) -> None:
     """Raises ValueError unless a setting lies between 0 and 1."""
-    if not (isinstance(value, Real) and 0 <= value <= 1):
+    if not (isinstance(value, Real) and 0 <= value <= 1):  # type: ignore
         raise ValueError(f"{name} lies between 0 and 1, and is not {value!r}.")
 
 
@@ -105,6 +106,9 @@ class Method:
     learns = True  # False where learn() changes nothing, so that nothing has to be tested twice
     knows_tasks = False  # True where test images are judged by the name of their task
     interrupted = False  # True while a task is learned, and afterwards where that was stopped
+    clip: Any
+    _tokens: dict[str, Tensor]
+    _embeddings: dict[tuple[str, int | None], Tensor]
 
     def __init__(self, clip: nn.Module, tokenizer: Callable, **settings):
         self.settings: Any = self.Settings(**settings)

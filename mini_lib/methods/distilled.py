@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
@@ -42,7 +43,7 @@ class Distilled(FineTuning):
         distillation_weight: float = 1.0
         temperature: float = 2.0
 
-    def reference(self, task: Task) -> tuple[nn.Module, Dataset, Tensor] | None:
+    def reference(self, task: Task) -> tuple[Any, Dataset, Tensor] | None:
         """What is distilled while a task is learned: teacher, data set of images, texts (N, L). None: nothing."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it distils.")
 

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,9 @@ from ..training import rows_in_use, seed_everything
 from .base import TrainedMethod, TrainingSettings, register
 
 
-def trainable_copy(clip: nn.Module, checkpointing: bool) -> nn.Module:
+def trainable_copy(clip: nn.Module, checkpointing: bool) -> Any:
     """A copy of a CLIP in which everything but the temperature can be trained."""
-    model = copy.deepcopy(clip).requires_grad_(True)
+    model: Any = copy.deepcopy(clip).requires_grad_(True)
     model.logit_scale.requires_grad_(False)
     model.set_grad_checkpointing(checkpointing)
     return model

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class Joint(FineTuning):
     def loss(self, task: Task) -> Callable[[Tensor, Tensor], Tensor]:
         of_tasks = [super(Joint, self).loss(task) for task in self.tasks]
 
-        def loss(images, labels):
+        def loss(images: Tensor, labels: Tensor) -> Any:
             total = 0
             for task, first, own in zip(self.tasks, self.firsts, of_tasks):
                 rows = (labels >= first) & (labels < first + len(task.classnames))

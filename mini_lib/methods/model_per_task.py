@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ class ModelPerTask(TrainedMethod):
         super().__init__(clip, tokenizer, **settings)
         self.models = {}
 
-    def new_model(self) -> nn.Module:
+    def new_model(self) -> Any:
         return trainable_copy(self.clip, self.settings.checkpointing)
 
     def learn(self, task: Task) -> None:

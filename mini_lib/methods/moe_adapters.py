@@ -53,6 +53,8 @@ class MoEAdapters(TrainedMethod):
                 whole_number("freeze", self.freeze, at_least=0)
 
     name = "moe-adapters"
+    reference: Any  # these two are None where the selector is another
+    ddas: Any
     rates = (3e-3, 6e-3, 1e-2, 2e-2)
 
     def __init__(self, clip: nn.Module, tokenizer: Callable, reference: Dataset | None = None, **settings):

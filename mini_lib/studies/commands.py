@@ -1,16 +1,20 @@
 """`python -m mini_lib compare | ablations | selectors | cost`: what the notebooks 08 and 11 to 14 read, measured again."""
 
 from pathlib import Path
+from typing import Any
 
 
-def add(commands) -> None:
+def add(commands: Any) -> None:
     """Add this room's commands to the front door's."""
     text = "every method on MiniMTIL, all seeds and orders; what is in the CSV is not run again"
     compare = commands.add_parser("compare", help="compare the methods on MiniMTIL", description=text)
     compare.add_argument(
-        "study", nargs="?", default="methods", choices=["tuning", "methods"],
+        "study",
+        nargs="?",
+        default="methods",
+        choices=["tuning", "methods"],
         help="tuning searches the learning rates, methods (the default) compares with those found",
-    )  # fmt: skip
+    )
     _add_what(compare)
     text = "MoE-Adapters with one thing changed at a time; what is in the CSVs is not run again"
     ablations = commands.add_parser("ablations", help="change one part of MoE-Adapters at a time", description=text)

@@ -10,14 +10,17 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from .. import plots
+from ..benchmarks.base import Benchmark
 from ..benchmarks.mini import ORDERS
 from ..clip import load_clip
 from ..ddas import DDAS
@@ -26,16 +29,24 @@ from ..metrics import AccuracyMatrix
 from ..run import ROUTING, evaluate, replace_file, run, seconds_learned, well_sent
 from ..training import seed_everything
 from . import RESULTS, ROOT
-from .contestants import STUDIES, rates
+from .contestants import STUDIES, Study, rates
 
 RUNS = ROOT / "runs" / "compare"
 KEY = ["method", "order", "seed"]
 COLUMNS = [
-    *KEY, "after", "task", "accuracy", "routed", "seconds", "trained_parameters", "peak_memory_mb", "settings",
-]  # fmt: skip
+    *KEY,
+    "after",
+    "task",
+    "accuracy",
+    "routed",
+    "seconds",
+    "trained_parameters",
+    "peak_memory_mb",
+    "settings",
+]
 
 
-def compete(study, name, order, seed, out):
+def compete(study: Study, name: str, order: int, seed: int, out: str | Path) -> pd.DataFrame:
     """One contestant of a study through one stream, in the folder `out`; returns its lines of the table."""
     torch.set_num_threads(1)  # two runs side by side, a thread each, are faster than two threads for one
     benchmark = study.benchmark(seed, order)
@@ -57,15 +68,19 @@ def compete(study, name, order, seed, out):
     matrix = run(learner, benchmark, folder, log=lambda line: None, after_task=after_task)
     routing = AccuracyMatrix.from_csv(folder / ROUTING) if (folder / ROUTING).exists() else None
     facts = {
-        "order": order, "seed": seed, "seconds": round(seconds_learned(folder), 1),
-        "trained_parameters": learner.trained_parameters, "peak_memory_mb": round(peak_memory() / 1e6),
+        "order": order,
+        "seed": seed,
+        "seconds": round(seconds_learned(folder), 1),
+        "trained_parameters": learner.trained_parameters,
+        "peak_memory_mb": round(peak_memory() / 1e6),
         "settings": json.dumps(study.contestants[name][1], sort_keys=True),
-    }  # fmt: skip
+    }
     results = [(name, matrix, routing)] + [(name + j.label, j.matrix, j.routing) for j in judges]
-    return pd.concat([_tidy(m, routed).assign(method=label, **facts) for label, m, routed in results])[COLUMNS]
+    table: Any = pd.concat([_tidy(m, routed).assign(method=label, **facts) for label, m, routed in results])
+    return table[COLUMNS]
 
 
-def peak_memory():
+def peak_memory() -> int:
     """The most bytes that this process has held, on the GPU where there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
@@ -81,7 +96,9 @@ class Judge:
     kept: after a stop it learns again what it had learned.
     """
 
-    def __init__(self, label, learner, benchmark, folder, how):
+    other: Any  # a DDAS, or None
+
+    def __init__(self, label: str, learner: Any, benchmark: Benchmark, folder: Path, how: dict[str, Any]):
         self.label, self.learner, self.benchmark, self.folder, self.how = label, learner, benchmark, folder, how
         self.other = DDAS(learner.clip, **how) if set(how) - {"selector", "granularity"} else None
         self.matrix = self._kept("accuracy")
@@ -96,7 +113,7 @@ class Judge:
         names = [task.name for task in self.benchmark.tasks]
         return AccuracyMatrix.from_csv(self._file(what)) if self._file(what).exists() else AccuracyMatrix(names)
 
-    def after_task(self, learned):
+    def after_task(self, learned: int) -> None:
         if learned <= self.matrix.done:
             return
         if self.other:
@@ -135,7 +152,17 @@ def _tidy(matrix, routing):
     return table.assign(routed=float("nan") if routing is None else routing.values.ravel())
 
 
-def compare(study, out, names=None, orders=None, seeds=None, table=None, keep=None, workers=None, log=print):
+def compare(
+    study: Study,
+    out: str | Path,
+    names: Sequence[str] | None = None,
+    orders: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+    table: pd.DataFrame | None = None,
+    keep: Callable[[pd.DataFrame], object] | None = None,
+    workers: int | None = None,
+    log: Callable[[str], object] = print,
+) -> pd.DataFrame:
     """All runs of a study (or of those names, orders and seeds only), a process for each core; returns the table.
 
     table: results of before; what they hold is not run again. keep(table) is called after every run, so that a stop
@@ -143,8 +170,10 @@ def compare(study, out, names=None, orders=None, seeds=None, table=None, keep=No
     """
     jobs = [
         (name, order, seed)
-        for seed in seeds or study.seeds for order in orders or study.orders for name in names or study.contestants
-    ]  # fmt: skip
+        for seed in seeds or study.seeds
+        for order in orders or study.orders
+        for name in names or study.contestants
+    ]
     table = pd.DataFrame(columns=COLUMNS) if table is None else table
     done = set(table.set_index(KEY).index)
     due = [job for job in jobs if job not in done]
@@ -170,7 +199,7 @@ def compare(study, out, names=None, orders=None, seeds=None, table=None, keep=No
     return table
 
 
-def load_results(study, file):
+def load_results(study: Study, file: Path) -> pd.DataFrame | None:
     """The table of a study's earlier results, or None.
 
     Raises ValueError where it has other columns, is of another study, or a contestant had other settings then.
@@ -198,7 +227,7 @@ def load_results(study, file):
     return table
 
 
-def matrices(table):
+def matrices(table: pd.DataFrame) -> dict[tuple[str, int, int], AccuracyMatrix]:
     """The accuracy matrices in a table, whose lines are in the order of the tasks: (method, order, seed) -> AccuracyMatrix"""
     found = {}
     for key, part in table.groupby(KEY):
@@ -208,7 +237,7 @@ def matrices(table):
     return found
 
 
-def scores(table):
+def scores(table: pd.DataFrame) -> pd.DataFrame:
     """What each run came to: index (method, order, seed), columns in percent and points, parameters and seconds."""
     metrics = ["transfer", "average", "last", "forgetting"]
     found = {key: [getattr(matrix, metric) for metric in metrics] for key, matrix in matrices(table).items()}
@@ -216,7 +245,7 @@ def scores(table):
     return found.join(table.groupby(KEY)[["trained_parameters", "seconds"]].first())
 
 
-def figure(table, order=1, seed=0):
+def figure(table: pd.DataFrame, order: int = 1, seed: int = 0) -> Figure:
     """Each task's accuracy over time, of fine-tuning and MoE-Adapters: what is forgotten, and what is not."""
     found = {method: m for (method, o, s), m in matrices(table).items() if (o, s) == (order, seed)}
     shown = {name: found[name] for name in ("fine-tuning", "moe-adapters")}

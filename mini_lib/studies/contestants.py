@@ -5,9 +5,11 @@ A name stands in tables and figures; what its settings do not say is the method'
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
+from ..benchmarks.base import Benchmark
 from ..benchmarks.mini import mini_mtil
 from ..benchmarks.twelve import twelve_tasks
 from ..methods import METHODS
@@ -25,27 +27,27 @@ class Study:
     the tasks.
     """
 
-    contestants: dict
-    orders: tuple
-    seeds: tuple
+    contestants: dict[str, tuple[str, dict[str, Any]]]
+    orders: tuple[int, ...]
+    seeds: tuple[int, ...]
     file: str
-    judges: dict
+    judges: dict[str, dict[str, dict[str, Any]]]
     split: str = "test"
-    benchmark: Callable = mini_mtil
+    benchmark: Callable[..., Benchmark] = mini_mtil
 
 
-def rates(method):
+def rates(method: str) -> tuple[float, ...]:
     """The learning rates that the search tries: four for every method that is trained, none for the others."""
     return getattr(METHODS[method], "rates", ())
 
 
-def tuning():
+def tuning() -> Study:
     """The same budget for every method: four learning rates, one order, one seed. All else is the method's default."""
     tried = {f"{method} {rate:g}": (method, {"learning_rate": rate}) for method in METHODS for rate in rates(method)}
     return Study(tried, orders=(1,), seeds=(0,), file="tuning.csv", judges={}, split="val")
 
 
-def tuned(method):
+def tuned(method: str) -> dict[str, Any]:
     """The settings of a method that the recorded search found best: highest mean of its matrix on validation images.
 
     Raises ValueError where the search has not tried it, or not all rates.
@@ -73,7 +75,9 @@ CHOICES = Study(
         "nothing frozen": ("moe-adapters", {"freeze": 0}),
         "all used are frozen": ("moe-adapters", {"freeze": None}),
     },
-    orders=(1,), seeds=(0, 1, 2), file="choices.csv",
+    orders=(1,),
+    seeds=(0, 1, 2),
+    file="choices.csv",
     judges={
         "as here": {
             TASK_KNOWN: {"selector": "known"},
@@ -83,10 +87,10 @@ CHOICES = Study(
             ", one threshold, twice as high": {**PATCHES, "threshold": 0.052},
         }
     },
-)  # fmt: skip
+)
 
 
-def rivals():
+def rivals() -> Study:
     """Every method, with what the search chose for it; fine-tuning also at the rate that is best for the task at hand."""
     searched = {method: (method, tuned(method)) for method in METHODS}
     searched["fine-tuning, tuned"] = searched["fine-tuning"]
@@ -94,9 +98,11 @@ def rivals():
     others = {", DDAS decides for a batch": {"granularity": "batch"}, ", without DDAS": {"selector": "none"}}
     return Study(
         searched,
-        orders=(1, 2), seeds=(0, 1, 2), file="mini_mtil.csv",
+        orders=(1, 2),
+        seeds=(0, 1, 2),
+        file="mini_mtil.csv",
         judges={"moe-adapters": {TASK_KNOWN: {"selector": "known"}} | others},
-    )  # fmt: skip
+    )
 
 
 # One part of MoE-Adapters changed at a time; CHOICES has the baseline, the freezing, the balance loss and the text routers.
@@ -112,17 +118,26 @@ ABLATIONS = Study(
         "last half of the blocks": ("moe-adapters", {"image_at": [2, 3], "text_at": [2]}),
         "no noise in the gates": ("moe-adapters", {"gate_noise": False}),
     },
-    orders=(1,), seeds=(0, 1, 2), file="ablations.csv", judges={},
-)  # fmt: skip
+    orders=(1,),
+    seeds=(0, 1, 2),
+    file="ablations.csv",
+    judges={},
+)
 
 # Does it get worse as tasks are added? Two experts a task, as in the paper.
 LENGTH = Study(
     {"zero-shot": ("zero-shot", {}), "moe-adapters": ("moe-adapters", {"num_experts": 24})},
-    orders=(1,), seeds=(0, 1, 2), file="twelve_tasks.csv",
-    judges={"moe-adapters": {TASK_KNOWN: {"selector": "known"}}}, benchmark=twelve_tasks,
-)  # fmt: skip
+    orders=(1,),
+    seeds=(0, 1, 2),
+    file="twelve_tasks.csv",
+    judges={"moe-adapters": {TASK_KNOWN: {"selector": "known"}}},
+    benchmark=twelve_tasks,
+)
 
 STUDIES = {
-    "tuning": tuning, "methods": rivals, "choices": lambda: CHOICES, "parts": lambda: ABLATIONS,
+    "tuning": tuning,
+    "methods": rivals,
+    "choices": lambda: CHOICES,
+    "parts": lambda: ABLATIONS,
     "length": lambda: LENGTH,
-}  # fmt: skip
+}

@@ -7,12 +7,14 @@ the machine at hand, and adds its rows to data/results/cost.csv.
 import gc
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pandas as pd
 import torch
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -37,7 +39,7 @@ CASES = (  # method and settings; with two experts all samples go to both, as th
 KEY = ["machine", "model", "method", "experts", "checkpointing", "precision", "batch", "classes"]
 
 
-def shapes(name):
+def shapes(name: str) -> open_clip.CLIP:
     """A CLIP of shapes only, on torch's device "meta": no numbers, no memory, no time.
 
     Raises ValueError for a model that open_clip does not list.
@@ -49,7 +51,7 @@ def shapes(name):
         return open_clip.CLIP(**config)
 
 
-def parameter_terms(clip, tasks=11, num_experts=22, bottleneck=64):
+def parameter_terms(clip: Any, tasks: int = 11, num_experts: int = 22, bottleneck: int = 64) -> dict[str, int]:
     """Parameters of MoE-Adapters after `tasks` tasks, part by part, counted on the real modules. clip: from `shapes`.
 
     DDAS as in the paper, on AlexNet's features.
@@ -72,7 +74,7 @@ def parameter_terms(clip, tasks=11, num_experts=22, bottleneck=64):
     }
 
 
-def saved_bytes(compute, module):
+def saved_bytes(compute: Callable[[], object], module: nn.Module) -> int:
     """Bytes that autograd keeps for the backward pass while `compute()` runs, beside the tensors of `module`.
 
     Memory that several saved tensors share is counted once. The count is exact and the same on every run.
@@ -91,7 +93,7 @@ def saved_bytes(compute, module):
     return sum(memory.nbytes() for memory in kept.values())
 
 
-def training_step(learner, task):
+def training_step(learner: Any, task: Task) -> tuple[nn.Module, Callable[[Tensor, Tensor], Tensor]]:
     """The model and the loss function that a method trains on a task, caught before it does."""
     caught = {}
     learner.fit = lambda task, model, loss: caught.update(model=model, loss=loss)
@@ -99,13 +101,13 @@ def training_step(learner, task):
     return caught["model"].train(), caught["loss"]
 
 
-def fused_attention(query, key, value, width, *_, **__):
+def fused_attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], width: int, *_, **__) -> int:
     """Operations of attention where PyTorch computes all of it at once, as below the first thing that learns."""
     batch, length, _ = query  # shapes
     return 2 * batch * length * width * (4 * width + 2 * length)
 
 
-def step_operations(loss, images, labels):
+def step_operations(loss: Callable[[Tensor, Tensor], Tensor], images: Tensor, labels: Tensor) -> tuple[int, int]:
     """Floating-point operations of the matrix products in one forward and one backward pass."""
     aten = torch.ops.aten
     fused = {  # PyTorch's own counter overlooks the first, and before version 2.15 the others, too
@@ -122,7 +124,14 @@ def step_operations(loss, images, labels):
     return forward.get_total_flops(), backward.get_total_flops()
 
 
-def step_seconds(model, loss, images, labels, steps, warmup=2):
+def step_seconds(
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    steps: int,
+    warmup: int = 2,
+) -> list[float]:
     """Median seconds of the forward pass, the backward pass and the optimiser (AdamW), over `steps` steps.
 
     The learning rate is zero: everything is computed as ever, and every step is like the first.
@@ -147,12 +156,12 @@ def step_seconds(model, loss, images, labels, steps, warmup=2):
     return torch.tensor(times, dtype=torch.float64).diff(dim=1)[warmup:].median(dim=0).values.tolist()
 
 
-def measure(learner, images, labels, classes, steps):
+def measure(learner: Any, images: Tensor, labels: Tensor, classes: int, steps: int) -> dict[str, float]:
     """The cost of one training step of a method, as a dict. steps: how many are timed; 0 counts the saved bytes only."""
     task = Task("cost", [f"thing {i}" for i in range(classes)], ["a photo of a {}."], train=None, test=None)
     model, loss = training_step(learner, task)
     seed_everything(0)  # of dropout and the routers' noise
-    cost = {
+    cost: dict[str, float] = {
         "parameters": count_parameters(model),
         "trained": count_parameters(model, trainable=True),
         "saved_bytes": saved_bytes(lambda: loss(images, labels), model),
@@ -168,7 +177,7 @@ def measure(learner, images, labels, classes, steps):
     return cost
 
 
-def memory_parts(rows):
+def memory_parts(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the table -> gigabytes of a training step by part. AdamW keeps two moments for what is trained.
 
     All weights count as float32, as they are under autocast, too: its half-precision copies are among the saved
@@ -179,7 +188,7 @@ def memory_parts(rows):
     return pd.DataFrame(parts).astype(float) / 1e9
 
 
-def machine_name(device):
+def machine_name(device: torch.device) -> str:
     """The GPU's name, or the processor's with the number of threads in use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -189,7 +198,7 @@ def machine_name(device):
     return f"{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
-def add_rows(rows, file):
+def add_rows(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Put rows into the table at `file`, in place of those that measured the same on the same machine."""
     table = pd.DataFrame(rows)
     if file.exists():

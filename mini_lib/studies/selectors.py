@@ -4,12 +4,15 @@ Features, the block they are taken after, the rule, and the limit, each against 
 expert is trained: an image is sent well or it is not.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
 from ..benchmarks.mini import mini_mtil
 from ..benchmarks.twelve import twelve_tasks
@@ -25,7 +28,7 @@ FACTORS = np.geomspace(1 / 4, 4, 33).round(4)  # of the limits; 1 is where calib
 RULES = ("a limit for each task", "one threshold")
 
 
-def scores(errors, limits, rule):
+def scores(errors: Tensor, limits: Tensor, rule: str) -> tuple[Tensor, Tensor]:
     """How unknown each image is, and the task that would take it. errors (N, 1 + T) -> (N,), (N,)
 
     At most 1 means that it is taken. limits: (T,) for the first rule, one number for the second, the paper's, by which an
@@ -37,7 +40,7 @@ def scores(errors, limits, rule):
     return torch.where(best == 0, torch.inf, smallest / limits), best - 1
 
 
-def sent_well(errors, limits, rule, own, factor=1.0):
+def sent_well(errors: Tensor, limits: Tensor, rule: str, own: int | None, factor: float = 1.0) -> float:
     """Percent of a task's test images that are sent well: to its own router, or with own=None to the original CLIP.
 
     errors (N, 1 + T); factor: of the limits.
@@ -47,7 +50,7 @@ def sent_well(errors, limits, rule, own, factor=1.0):
     return 100 * well.double().mean().item()
 
 
-def judged(errors, limits, rule):
+def judged(errors: Sequence[Tensor], limits: Tensor, rule: str) -> list[dict[str, Any]]:
     """One line a factor: percent of known images that get their own router, percent of unknown ones kept out, and the AUROC.
 
     errors: those of each task's test images, a list of (N, 1 + KNOWN). The AUROC is the chance that a known image looks more
@@ -81,7 +84,12 @@ def _threshold(errors, quantile):
     return torch.cat([of_task.min(dim=1).values for of_task in errors]).quantile(quantile)
 
 
-def study(seeds=(0, 1, 2), order=1, blocks=range(4), log=print):
+def study(
+    seeds: Sequence[int] = (0, 1, 2),
+    order: int = 1,
+    blocks: Sequence[int] = range(4),
+    log: Callable[[str], object] = print,
+) -> pd.DataFrame:
     """All combinations as one table: seed, features, block, rule, factor, known, unknown, auroc."""
     lines = []
     clip = load_clip("tiny")[0]
@@ -99,7 +107,7 @@ def study(seeds=(0, 1, 2), order=1, blocks=range(4), log=print):
     return pd.DataFrame(lines).round(4)
 
 
-def added(seeds=(0, 1, 2), order=1, log=print):
+def added(seeds: Sequence[int] = (0, 1, 2), order: int = 1, log: Callable[[str], object] = print) -> pd.DataFrame:
     """Does it get worse as tasks are added? Twelve tasks, one table: seed, features, rule, learned, task, sent (well, %).
 
     One threshold is set in two ways: anew after each task, on held-out images of all that are learned, or once, on those of

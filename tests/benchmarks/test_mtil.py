@@ -6,6 +6,7 @@ The colour of a drawn picture tells its class, so that labels are held against w
 import dataclasses
 import json
 import pickle
+import re
 import struct
 import tarfile
 from unittest.mock import Mock
@@ -19,10 +20,10 @@ from PIL import Image
 from torchvision import datasets
 
 from mini_lib import mtil
+from mini_lib.__main__ import main
 from mini_lib.benchmarks import fixtures
 from mini_lib.benchmarks.base import ImageDataset
-from mini_lib.benchmarks.data import main
-from mini_lib.benchmarks.folders import _images
+from mini_lib.benchmarks.folders import images_in
 from mini_lib.benchmarks.mtil import ORDERS
 from mini_lib.benchmarks.sources import SOURCES, read
 
@@ -225,7 +226,7 @@ def test_shots(root, shots):
     assert any(paths(one[name].train) != paths(other[name].train) for name in one)
 
 
-def test_shots_beside_validation_images(root):
+def test_shots_beside_validationimages_in(root):
     for task in make(root, shots=5, val_part=0.17, reference=None, tasks=["food", "mnist", "cars"]).tasks:
         assert np.bincount(task.train.labels).tolist() == [5] * 3 and np.bincount(task.val.labels).tolist() == [1] * 3
         assert not set(paths(task.train)) & set(paths(task.val))
@@ -356,7 +357,7 @@ def test_whatever_pillow_raises_names_the_image(tmp_path):
         ImageDataset([file], [0], None)[0]
     for number in (2, 1):  # both, then the second alone: Pillow refuses its 4 billion pixels
         with pytest.raises(ValueError, match=f"{'ab'[2 - number]}.* cannot be read as an image"):
-            _images(tmp_path, "images")
+            images_in(tmp_path, "images")
         file.unlink(missing_ok=True)
 
 
@@ -384,7 +385,7 @@ def test_damaged_data_is_named(fresh, name, capsys):
         with pytest.raises(ValueError, match=f"{name} in .* cannot be read .*Get it anew"):
             for part in SOURCES[name].sizes:
                 read(name, fresh, part)
-        assert main(["check", "--root", str(fresh), "--only", name]) == 1
+        assert main(["data", "--root", str(fresh), "--only", name]) == 1
     assert " cannot be read (" in capsys.readouterr().out
 
 
@@ -433,7 +434,7 @@ def complete(fresh, monkeypatch):
 
 
 def test_check_tells_what_is_there(complete, capsys):
-    assert main(["check", "--root", str(complete)]) == 0
+    assert main(["data", "--root", str(complete)]) == 0
     text = capsys.readouterr().out
     assert "12 of 12 data sets are complete" in text and "to get it" not in text
     assert f"aircraft     complete    {complete}/fgvc-aircraft-2013b\n    train: 4 of 4 images, 2 of 2 classes" in text
@@ -442,7 +443,7 @@ def test_check_tells_what_is_there(complete, capsys):
     next((complete / "SUN397").rglob("*.jpg")).write_bytes(b"")
     (complete / "flowers-102" / "setid.mat").unlink()
     (complete / "stanford_cars").rename(complete / "cars")
-    assert main(["check", "--root", str(complete)]) == 1
+    assert main(["data", "--root", str(complete)]) == 1
     text = capsys.readouterr().out
     assert "8 of 12 data sets are complete" in text
     for words in (
@@ -452,21 +453,20 @@ def test_check_tells_what_is_there(complete, capsys):
         "to get it: its link is dead; issue 9348",
     ):  # fmt: skip
         assert words in text
-    assert main(["check", "--root", str(complete), "--only", "pets", "mnist"]) == 0
+    assert main(["data", "--root", str(complete), "--only", "pets", "mnist"]) == 0
     assert "2 of 2 data sets are complete" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main(["check", "--only", "birds"])
+    with pytest.raises(SystemExit, match="^data set 'birds' is unknown: take some of aircraft"):
+        main(["data", "--only", "birds"])
 
 
 def test_check_says_that_nothing_is_there(tmp_path, capsys):
-    assert main(["check", "--root", str(tmp_path / "nowhere")]) == 1
+    assert main(["data", "--root", str(tmp_path / "nowhere")]) == 1
     text = capsys.readouterr().out
     assert text.count(" missing ") == text.count("to get it: ") == 12 and "0 of 12" in text
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "file").touch()
-    with pytest.raises(SystemExit):
-        main(["check", "--root", str(tmp_path / "file")])
-    assert "is a file: name the folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="is a file: name the folder"):
+        main(["data", "--root", str(tmp_path / "file")])
 
 
 def test_download_starts_over_cleanly(complete, monkeypatch, capsys):
@@ -488,7 +488,7 @@ def test_download_starts_over_cleanly(complete, monkeypatch, capsys):
                 opened.extractall(complete, filter="data")
 
     monkeypatch.setitem(SOURCES, "aircraft", dataclasses.replace(SOURCES["aircraft"], dataset=Downloader))
-    arguments = ["check", "--root", str(complete), "--only", "aircraft", "--download"]
+    arguments = ["data", "--root", str(complete), "--only", "aircraft", "--download"]
     assert main(arguments) == 0 and not calls  # nothing to do
     capsys.readouterr()
 
@@ -513,30 +513,25 @@ def test_what_stops_the_command_is_one_sentence(fresh, monkeypatch, capsys):
         raise PermissionError(f"[Errno 13] Permission denied: '{self}'")
 
     monkeypatch.setattr(type(fresh), "rename", refuse)
-    assert main(["check", "--root", str(fresh), "--only", "pets", "--download"]) == 1
+    assert main(["data", "--root", str(fresh), "--only", "pets", "--download"]) == 1
     text = capsys.readouterr().out
     assert "pets: [Errno 13] Permission denied" in text and "pets         incomplete" in text
 
-    for error, code, words in (
-        (KeyboardInterrupt(), 130, "Stopped. The same command goes on"),
-        (
-            PermissionError("denied"),
-            1,
-            f"{fresh} cannot be looked at (denied): make it readable or take another --root",
-        ),
-    ):
-        monkeypatch.setattr("mini_lib.benchmarks.data.state", Mock(side_effect=error))
-        assert main(["check", "--root", str(fresh)]) == code
-        assert words in capsys.readouterr().err
+    monkeypatch.setattr("mini_lib.benchmarks.data.state", Mock(side_effect=KeyboardInterrupt()))
+    assert main(["data", "--root", str(fresh)]) == 130
+    assert "Stopped. What is finished is kept" in capsys.readouterr().err
+    monkeypatch.setattr("mini_lib.benchmarks.data.state", Mock(side_effect=PermissionError("denied")))
+    with pytest.raises(SystemExit, match=re.escape(f"{fresh} cannot be looked at (denied): make it readable or take")):
+        main(["data", "--root", str(fresh)])
 
 
 def test_download_of_dead_links_is_explained(fresh, capsys):
-    assert main(["check", "--root", str(fresh), "--only", "cars", "sun397", "tinyimagenet", "--download"]) == 1
+    assert main(["data", "--root", str(fresh), "--only", "cars", "sun397", "tinyimagenet", "--download"]) == 1
     text = capsys.readouterr().out
     assert text.count("to get it: ") == 3 and "cars_test_annos_withlabels.mat beside them" in text
 
 
-def test_real_images():
+def test_realimages_in():
     root = SHARED / "data" / "torchvision"
     if not root.is_dir():
         pytest.skip("the real images are not here (set MOE_SHARED to the folder that has data/torchvision)")

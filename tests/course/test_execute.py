@@ -7,6 +7,7 @@ import pytest
 import yaml
 from helpers import ROOT
 
+from mini_lib.__main__ import main
 from mini_lib.course import execute
 
 PIPELINE = ROOT / "notebooks" / "07_the_full_pipeline.ipynb"
@@ -37,7 +38,7 @@ def parameters(tmp_path, text):
 
 
 def test_runs_and_reports(notebook, tmp_path, capsys):
-    execute.main([str(notebook), str(parameters(tmp_path, "OUT: elsewhere")), f"OUT={tmp_path / 'out'}"])
+    main(["execute", str(notebook), str(parameters(tmp_path, "OUT: elsewhere")), f"OUT={tmp_path / 'out'}"])
     assert "last 88.8" in capsys.readouterr().out
     assert 'alt="an empty figure"' in (tmp_path / "out/small.html").read_text()
     assert "widgets" not in nbformat.read(tmp_path / "out/small.ipynb", 4).metadata
@@ -45,7 +46,7 @@ def test_runs_and_reports(notebook, tmp_path, capsys):
 
 def test_a_failing_cell_is_one_sentence(notebook, tmp_path):
     with pytest.raises(SystemExit, match="^ValueError: task folder cats has no folder 'train'$"):
-        execute.main([str(notebook), str(parameters(tmp_path, f"OUT: {tmp_path / 'out'}\nFAIL: true"))])
+        main(["execute", str(notebook), str(parameters(tmp_path, f"OUT: {tmp_path / 'out'}\nFAIL: true"))])
 
 
 @pytest.mark.parametrize(
@@ -60,13 +61,13 @@ def test_a_failing_cell_is_one_sentence(notebook, tmp_path):
 def test_bad_parameter_files_run_nothing(notebook, tmp_path, text, words, monkeypatch):
     monkeypatch.setattr(execute.papermill, "execute_notebook", lambda *a, **k: pytest.fail("it ran"))
     with pytest.raises(SystemExit, match=words):
-        execute.main([str(notebook), str(parameters(tmp_path, text))])
+        main(["execute", str(notebook), str(parameters(tmp_path, text))])
 
 
 def test_bad_changes(notebook, tmp_path):
     for change, words in (("FAIL", "write NAME=VALUE"), ("FIAL=true", "unknown parameters")):
         with pytest.raises(SystemExit, match=words):
-            execute.main([str(notebook), str(parameters(tmp_path, "FAIL: false")), change])
+            main(["execute", str(notebook), str(parameters(tmp_path, "FAIL: false")), change])
 
 
 def test_a_number_without_a_point_is_a_number(notebook, tmp_path):
@@ -76,7 +77,7 @@ def test_a_number_without_a_point_is_a_number(notebook, tmp_path):
 
 def test_missing_files(notebook, tmp_path):
     with pytest.raises(SystemExit, match="No such file"):
-        execute.main([str(notebook), str(tmp_path / "none.yaml")])
+        main(["execute", str(notebook), str(tmp_path / "none.yaml")])
 
 
 def test_interruption_says_how_to_go_on(notebook, tmp_path, monkeypatch, capsys):
@@ -84,9 +85,8 @@ def test_interruption_says_how_to_go_on(notebook, tmp_path, monkeypatch, capsys)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(execute.papermill, "execute_notebook", interrupted)
-    with pytest.raises(SystemExit) as stop:
-        execute.main([str(notebook), str(parameters(tmp_path, f"OUT: {tmp_path / 'out'}"))])
-    assert stop.value.code == 130 and "goes on after them" in capsys.readouterr().err
+    assert main(["execute", str(notebook), str(parameters(tmp_path, f"OUT: {tmp_path / 'out'}"))]) == 130
+    assert "goes on after it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_interruption_says_how_to_go_on(notebook, tmp_path, monkeypatch, capsys)
 def test_the_pipeline_refuses_in_one_sentence(tmp_path, change, words):
     preset = ROOT / "notebooks/params/mini.yaml"
     with pytest.raises(SystemExit, match=words):
-        execute.main([str(PIPELINE), str(preset), f"OUT={tmp_path}", change])
+        main(["execute", str(PIPELINE), str(preset), f"OUT={tmp_path}", change])
 
 
 @pytest.mark.parametrize("preset", sorted(p.stem for p in (ROOT / "notebooks" / "params").glob("*.yaml")))

@@ -77,12 +77,18 @@ def test_parameters_are_literals_that_papermill_can_read_and_the_notebook_uses(n
 
 
 def definitions(source):
-    """name -> function or class of a module or notebook, methods by their own name, as comparable texts."""
+    """name -> function or class of a module or notebook, methods by their own name, as comparable texts without type hints."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
             # without indentation: methods shown as functions
             node.body[0].value = ast.Constant(ast.get_docstring(node))
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.ClassDef):  # declarations without a value are hints, too
+            node.body = [n for n in node.body if not (isinstance(n, ast.AnnAssign) and n.value is None)]
     found = {}
     for node in tree.body + [member for c in tree.body if isinstance(c, ast.ClassDef) for member in c.body]:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -91,7 +97,7 @@ def definitions(source):
 
 
 def test_what_a_notebook_builds_is_what_the_library_has(notebook):
-    """A cell with the tag mini_lib/FILE.py holds definitions of that file, letter for letter but for comments."""
+    """A cell with the tag mini_lib/FILE.py holds definitions of that file, letter for letter but for comments and type hints."""
     for cell in code(notebook):
         for module in (tag for tag in cell.metadata.get("tags", []) if tag.startswith("mini_lib/")):
             library = definitions((ROOT / module).read_text())

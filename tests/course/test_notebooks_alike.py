@@ -12,8 +12,8 @@ import pytest
 from helpers import ROOT, code, read
 
 import mini_lib
-from mini_lib import course
 from mini_lib.course import colab
+from mini_lib.course import notebooks as course
 
 ADDRESS = "https://github.com/somebody/course"
 
@@ -126,16 +126,16 @@ def test_the_command_measures_with_papermill_and_writes_headers_and_readme(tmp_p
         cells = [nbformat.v4.new_markdown_cell(header), nbformat.v4.new_code_cell("1 + 1")]
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / f"notebooks/{name}.ipynb")
-    course.main(["time", "03"], tmp_path)
-    course.main(["time", "A1"], tmp_path)
+    course.measure(["03"], tmp_path)
+    course.measure(["A1"], tmp_path)
     capsys.readouterr()
     seconds = json.loads((tmp_path / course.SECONDS).read_text())
     assert list(seconds) == ["03_three", "A1_one"] and all(0 < value < 60 for value in seconds.values())
     assert not code(read(tmp_path / "notebooks/03_three.ipynb"))[0].outputs
     (tmp_path / course.SECONDS).write_text('{"03_three": 100, "A1_one": 20}\n')
-    course.main([], tmp_path)
+    course.write(tmp_path)
     assert capsys.readouterr().out.count("filled in") == 3
-    course.main([], tmp_path)
+    course.write(tmp_path)
     assert capsys.readouterr().out == ""
     assert (tmp_path / "README.md").read_text() == row.format(2)
     three, one = (read(path).cells[0].source for path in course.notebooks(tmp_path))
@@ -148,10 +148,10 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path):
     cells = [nbformat.v4.new_code_cell("raise OSError('the disk is full')")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks/03_three.ipynb")
-    with pytest.raises(SystemExit, match="^there is no notebook 99, only 03.$"):
-        course.main(["time", "99"], tmp_path)
-    with pytest.raises(SystemExit, match="^OSError: the disk is full$"):
-        course.main(["time", "03"], tmp_path)
+    with pytest.raises(ValueError, match="^there is no notebook 99, only 03.$"):
+        course.measure(["99"], tmp_path)
+    with pytest.raises(RuntimeError, match="^OSError: the disk is full$"):
+        course.measure(["03"], tmp_path)
 
 
 # In Colab

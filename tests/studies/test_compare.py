@@ -8,11 +8,12 @@ import pytest
 import torch
 from helpers import ROOT
 
-from mini_lib import studies
+from mini_lib.__main__ import main
 from mini_lib.methods import METHODS, Method
 from mini_lib.methods.base import TrainedMethod
 from mini_lib.studies import compare as module
-from mini_lib.studies.compare import COLUMNS, compare, load_results, main, matrices, scores
+from mini_lib.studies import contestants
+from mini_lib.studies.compare import COLUMNS, compare, load_results, matrices, scores
 from mini_lib.studies.contestants import ABLATIONS, CHOICES, LENGTH, Study, rivals, tuned, tuning
 
 CHEAP = Study({"zero-shot": ("zero-shot", {}), "odd": ("zero-shot", {"odd": 1})}, (1, 2), (0,), "x.csv", judges={})
@@ -64,23 +65,22 @@ def test_results_of_other_settings_are_refused(tmp_path):
 
 
 def test_the_command_refuses_in_one_sentence(monkeypatch, capsys):
-    with pytest.raises(SystemExit, match="^ValueError: 'gpt' does not take part: this study has as here, text"):
-        main(["choices", "--names", "gpt"])
-    with pytest.raises(SystemExit, match="^ValueError: orders .1, 3.: a stream has the orders 1 and 2"):
-        main(["--orders", "1", "3"])
-    with pytest.raises(SystemExit, match="^ValueError: seeds .-1.: a seed is a whole number, at least 0"):
-        main(["--seeds", "-1"])
+    with pytest.raises(SystemExit, match="^'gpt' does not take part: this study has as here, text"):
+        main(["ablations", "choices", "--names", "gpt"])
+    with pytest.raises(SystemExit, match="^orders .1, 3.: a stream has the orders 1 and 2"):
+        main(["compare", "--orders", "1", "3"])
+    with pytest.raises(SystemExit, match="^seeds .-1.: a seed is a whole number, at least 0"):
+        main(["compare", "--seeds", "-1"])
     with pytest.raises(SystemExit):
-        main(["everything"])
+        main(["compare", "everything"])
     assert "invalid choice: 'everything'" in capsys.readouterr().err
 
     def interrupted(*a, **k):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "compare", interrupted)
-    with pytest.raises(SystemExit) as stop:
-        main(["ablations", "--out", str(ROOT / "runs" / "none.csv")])
-    assert stop.value.code == 130 and "goes on after them" in capsys.readouterr().err
+    assert main(["ablations", "parts", "--out", str(ROOT / "runs" / "none.csv")]) == 130
+    assert "goes on after it" in capsys.readouterr().err
 
 
 def test_every_method_has_the_same_budget_and_gets_its_best(tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_every_method_has_the_same_budget_and_gets_its_best(tmp_path, monkeypatc
     budget = pd.Series([method for method, _ in tried.contestants.values()]).value_counts()
     trained = {name for name, method in METHODS.items() if issubclass(method, TrainedMethod)}
     assert set(budget.index) == trained and (budget == 4).all() and tried.split == "val"
-    monkeypatch.setattr(studies, "RESULTS", tmp_path)
+    monkeypatch.setattr(contestants, "RESULTS", tmp_path)
     with pytest.raises(ValueError, match="has no results of .*'zscl 1e-05'.*run `python -m mini_lib compare tuning`"):
         tuned("zscl")
     scores = {name: 50 + i % 4 for i, name in enumerate(tried.contestants)}  # the last of four is best
@@ -98,14 +98,14 @@ def test_every_method_has_the_same_budget_and_gets_its_best(tmp_path, monkeypatc
 
 
 def test_a_new_method_takes_part_by_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "RESULTS", tmp_path)
+    monkeypatch.setattr(contestants, "RESULTS", tmp_path)
     table = pd.concat([lines(method=n, accuracy=50 - i % 4) for i, n in enumerate(tuning().contestants)])
     table.to_csv(tmp_path / "tuning.csv", index=False)
-    monkeypatch.setattr(studies, "METHODS", METHODS | {"new": Method})
-    contestants = rivals().contestants
-    assert {method for method, _ in contestants.values()} == {*METHODS, "new"}
-    assert contestants["fine-tuning, tuned"] == ("fine-tuning", {"learning_rate": 1e-5})
-    assert contestants["fine-tuning"] == ("fine-tuning", {"learning_rate": 3e-4})
+    monkeypatch.setattr(contestants, "METHODS", METHODS | {"new": Method})
+    found = rivals().contestants
+    assert {method for method, _ in found.values()} == {*METHODS, "new"}
+    assert found["fine-tuning, tuned"] == ("fine-tuning", {"learning_rate": 1e-5})
+    assert found["fine-tuning"] == ("fine-tuning", {"learning_rate": 3e-4})
 
 
 def test_the_method_of_notebook_08_is_one_short_file(clip, tokenizer, small, monkeypatch):
@@ -113,11 +113,11 @@ def test_the_method_of_notebook_08_is_one_short_file(clip, tokenizer, small, mon
     notebook = nbformat.read(ROOT / "notebooks" / "08_comparing_methods.ipynb", as_version=4)
     (cell,) = [cell for cell in notebook.cells if "new-method" in cell.metadata.get("tags", [])]
     imports = (
-        "import torch\nfrom torch.nn import functional as F\nfrom mini_lib.benchmarks.base import loader\n"
-        "from mini_lib.clip import class_logits\nfrom mini_lib.methods.base import Method\n"
+        "import torch\nfrom torch.nn import functional as F\nfrom mini_lib.training import loader\n"
+        "from mini_lib.clip import class_logits\nfrom mini_lib.methods.base import Method, register\n"
     )
     assert len((imports + cell.source).splitlines()) < 60
-    monkeypatch.setitem(METHODS, "nearest-mean", None)  # taken out again after the test
+    monkeypatch.delitem(METHODS, "nearest-mean", raising=False)  # what is added is taken out again after the test
     exec(imports + cell.source, {"__name__": "new"})
     assert METHODS["nearest-mean"] and rivals().contestants["nearest-mean"] == ("nearest-mean", {})
     learner, again = (METHODS["nearest-mean"](clip, tokenizer) for _ in range(2))

@@ -11,6 +11,7 @@ from helpers import ROOT
 from torch import nn
 
 from mini_lib import load_clip, make_method
+from mini_lib.__main__ import main
 from mini_lib.clip import count_parameters
 from mini_lib.embedded import tiny
 from mini_lib.studies import cost
@@ -61,10 +62,9 @@ def test_an_unknown_model():
 
 
 @pytest.mark.parametrize("option", ["--batch=0", "--classes=0", "--steps=-1"])
-def test_the_command_refuses_counts_that_cannot_be(option, capsys):
-    with pytest.raises(SystemExit):
-        cost.main([option, "--out", "never.csv"])
-    assert "--batch and --classes are at least 1, --steps is at least 0." in capsys.readouterr().err
+def test_the_command_refuses_counts_that_cannot_be(option):
+    with pytest.raises(SystemExit, match="^--batch and --classes are at least 1, --steps is at least 0.$"):
+        main(["cost", option, "--out", "never.csv"])
 
 
 def test_no_more_than_may_change_gets_a_gradient(clip, tokenizer):
@@ -139,9 +139,9 @@ def test_the_command_writes_rows_and_replaces_them(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     file = tmp_path / "cost.csv"
     sizes = ["--batch", "4", "--classes", "3", "--out", str(file)]
-    cost.main([*sizes, "--steps", "1"])
+    main(["cost", *sizes, "--steps", "1"])
     first = pd.read_csv(file)
-    cost.main([*sizes, "--steps", "0"])
+    main(["cost", *sizes, "--steps", "0"])
     second = pd.read_csv(file)
     assert len(first) == len(second) == len(cost.CASES) and list(first.method) == list(second.method)
     assert (first.saved_bytes == second.saved_bytes).all()  # a count, the same on every run

@@ -6,7 +6,7 @@ import torch
 from helpers import silent
 
 from mini_lib.benchmarks import mini_mtil
-from mini_lib.studies import selector_study
+from mini_lib.studies import selectors as selector_study
 from mini_lib.studies.selectors import ADDED, FACTORS, KNOWN, RULES, added, scores, sent_well, study
 
 

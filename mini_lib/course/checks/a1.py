@@ -1,6 +1,7 @@
 """Visible checks of assignment A1: fresh random inputs against plain counting, one image and one cell at a time."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from .graded import graded
 
 
 @graded
-def check_grouped_loss(function):
+def check_grouped_loss(function: Callable) -> None:
     a, b = torch.randn(2, 6, 5)
     cosines, s = F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T, 4.0
     own = torch.as_tensor(function(a, b, torch.arange(6), s)).float()
@@ -47,7 +48,7 @@ def check_grouped_loss(function):
 
 
 @graded
-def check_honest_scale(function):
+def check_honest_scale(function: Callable) -> None:
     labels = torch.randint(0, 5, (400,))
     cosines = 0.1 * torch.randn(400, 5) + 0.1 * F.one_hot(labels, 5)
     accuracy = (cosines.argmax(dim=1) == labels).float().mean().item()
@@ -66,7 +67,7 @@ def check_honest_scale(function):
 
 
 @graded
-def check_joint_predictions(function):
+def check_joint_predictions(function: Callable) -> None:
     for sizes in ((3, 2, 4), (1, 5)):
         images, classes = torch.randn(30, 6), [F.normalize(torch.randn(n, 6), dim=-1) for n in sizes]
         found = function(images, classes)
@@ -94,7 +95,7 @@ def check_joint_predictions(function):
 
 
 @graded
-def check_damage_by_step(function):
+def check_damage_by_step(function: Callable) -> None:
     T, nan = 5, float("nan")
     A, z = 100 * np.random.rand(T, T), 100 * np.random.rand(T)
 
@@ -117,23 +118,28 @@ def check_damage_by_step(function):
     assert np.isnan(found[0, 0]) and np.isnan(found[1, -1]), (
         "NaN where there are no such tasks: old at first, unseen at last."
     )
-    not_one_of(found, right, {
+    faults = {
         "the sign is turned around: a positive number is a loss of points.": -right,
-        "while a task is learned it is not old yet: leave the diagonal out.":
-            both(lambda i, j: A[i - 1, j] if i else z[j], 1),
-        "a step is compared with the step before it, not with the diagonal and zero-shot.":
-            both(lambda i, j: A[j, j] if j < i else z[j], 0),
-        "Python's row -1 is the last one: before the first step there is the zero-shot row.":
-            both(lambda i, j: A[i - 1, j], 0),
-        "old tasks stand left of the diagonal, unseen ones right of it: rows and columns are exchanged.":
-            np.array([[nan, *[np.mean([A[j, i - 1] - A[j, i] for j in range(i)]) for i in range(1, T)]], right[1]]),
-    })  # fmt: skip
+        "while a task is learned it is not old yet: leave the diagonal out.": (
+            both(lambda i, j: A[i - 1, j] if i else z[j], 1)
+        ),
+        "a step is compared with the step before it, not with the diagonal and zero-shot.": (
+            both(lambda i, j: A[j, j] if j < i else z[j], 0)
+        ),
+        "Python's row -1 is the last one: before the first step there is the zero-shot row.": (
+            both(lambda i, j: A[i - 1, j], 0)
+        ),
+        "old tasks stand left of the diagonal, unseen ones right of it: rows and columns are exchanged.": (
+            np.array([[nan, *[np.mean([A[j, i - 1] - A[j, i] for j in range(i)]) for i in range(1, T)]], right[1]])
+        ),
+    }
+    not_one_of(found, right, faults)
     for name, mine, expected in zip(("old", "unseen"), found, right):
         same(np.nan_to_num(mine), np.nan_to_num(expected), f"the losses of {name} tasks (0 stands for NaN here)", 1e-6)
 
 
 @graded
-def check_share_forgotten(function):
+def check_share_forgotten(function: Callable) -> None:
     for T in (3, 4, 5, 6, 5, 4):
         A, classes = 40 + 60 * np.random.rand(T, T), np.random.randint(4, 30, T)
         last, tasks, guess = A[-1], range(T - 1), 100 / classes[:-1]
@@ -146,25 +152,30 @@ def check_share_forgotten(function):
         of_all = [np.max(A[:-1, j]) for j in tasks]
         to_end = [np.max(A[j:, j]) for j in tasks]
         own = A.diagonal()[:-1]
-        not_one_of(found, right, {
-            "this is the share of what is left; the share that was lost is asked for.":
-                (last[:-1] - guess) / (best - guess),
+        faults = {
+            "this is the share of what is left; the share that was lost is asked for.": (
+                (last[:-1] - guess) / (best - guess)
+            ),
             "guessing comes for free: divide by what was there above 100 / C points.": (best - last[:-1]) / best,
-            "accuracies are in percent, so guessing gives 100 / C points, not 1 / C.":
-                (best - last[:-1]) / (best - 1 / classes[:-1]),
+            "accuracies are in percent, so guessing gives 100 / C points, not 1 / C.": (
+                (best - last[:-1]) / (best - 1 / classes[:-1])
+            ),
             "this is in percent: a share of 0.5 is half.": 100 * right,
-            "the best is taken since the task was learned: rows above the diagonal do not count.":
-                (of_all - last[:-1]) / (of_all - guess),
-            "the last row is not part of the best: a task that gained would show 0.":
-                (to_end - last[:-1]) / (to_end - guess),
+            "the best is taken since the task was learned: rows above the diagonal do not count.": (
+                (of_all - last[:-1]) / (of_all - guess)
+            ),
+            "the last row is not part of the best: a task that gained would show 0.": (
+                (to_end - last[:-1]) / (to_end - guess)
+            ),
             "the best since it was learned is meant, not the value right after it.": (own - last[:-1]) / (own - guess),
             "the sign is turned around: a positive share is lost.": -right,
-        })  # fmt: skip
+        }
+        not_one_of(found, right, faults)
         same(found, right, f"for {T} tasks the shares", 1e-6)
 
 
 @graded
-def check_matrix_with(function):
+def check_matrix_with(function: Callable) -> None:
     for transfer, average, last in ((40.0, 55.0, 70.0), (31.0, 52.0, 63.0)):
         A = np.asarray(function(transfer, average, last), dtype=float)
         assert A.shape == (3, 3), f"the matrix has the shape {A.shape}, not (3, 3)."

@@ -1,6 +1,8 @@
 """Visible checks of assignment A2: what must hold on fresh random inputs, by autograd and by counting."""
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -14,7 +16,7 @@ from .graded import graded
 
 
 @contextmanager
-def without_autograd():
+def without_autograd() -> Iterator[None]:
     """Whoever calls autograd inside gets a sentence."""
     sentence = "the function calls autograd: write out the formula of the gradient instead."
 
@@ -30,7 +32,7 @@ def without_autograd():
 
 
 @graded
-def check_adapter_gradients(function):
+def check_adapter_gradients(function: Callable) -> None:
     for size, width, r, scale in ((8, 6, 3, 0.1), (12, 5, 4, 0.5)):
         x, delta = torch.randn(2, size, width)
         down, up = torch.randn(r, width, requires_grad=True), torch.randn(width, r, requires_grad=True)
@@ -40,21 +42,24 @@ def check_adapter_gradients(function):
         assert isinstance(found, (tuple, list)) and len(found) == 2, (
             "return two tensors: the gradients of W_up and of W_down."
         )
-        for name, mine, right in zip(("W_up", "W_down"), found, (up.grad, down.grad)):
+        gradients: Any = (up.grad, down.grad)
+        for name, mine, right in zip(("W_up", "W_down"), found, gradients):
             shape = tuple(mine.shape)
             assert shape == tuple(right.shape), (
                 f"the gradient of {name} has the shape {shape}; "
                 f"a gradient has the shape of its matrix, {tuple(right.shape)}."
             )
-            not_one_of(mine, right, {
+            faults = {
                 f"the scale is missing in the gradient of {name}.": right / scale,
-                f"the gradient of {name} is a mean over the samples: the loss is a sum, so their gradients are added.":
-                    right / size,
-            })  # fmt: skip
+                f"the gradient of {name} is a mean over the samples: "
+                "the loss is a sum, so their gradients are added.": right / size,
+            }
+            not_one_of(mine, right, faults)
         silent = (scale * (delta @ up)).detach().T @ x
-        not_one_of(found[1], down.grad, {
+        faults = {
             "a hidden unit that the ReLU switched off passes no gradient back: [h > 0] is missing for W_down.": silent,
-        })  # fmt: skip
+        }
+        not_one_of(found[1], down.grad, faults)
         loud = scale * delta.T @ (x @ down.T).detach()
         not_one_of(found[0], up.grad, {"h is what comes out of the ReLU: it is missing for W_up.": loud})
         same(found[0], up.grad, f"for {size} samples the gradient of W_up", 1e-4)
@@ -62,7 +67,7 @@ def check_adapter_gradients(function):
 
 
 @graded
-def check_noisy_logits(function):
+def check_noisy_logits(function: Callable) -> None:
     router = Router(width=4, num_experts=5)
     for parameter in router.parameters():
         torch.nn.init.normal_(parameter)
@@ -105,7 +110,7 @@ def check_noisy_logits(function):
 
 
 @graded
-def check_allowed_gates(function):
+def check_allowed_gates(function: Callable) -> None:
     for rows, experts, k in ((5, 6, 2), (4, 7, 3), (3, 5, 1)):
         logits = torch.randn(rows, experts) - 2  # mostly negative: a closed expert must not win with a 0
         allowed = torch.zeros(experts, dtype=torch.bool)
@@ -133,7 +138,7 @@ def check_allowed_gates(function):
 
 
 @graded
-def check_logit_gradient(function):
+def check_logit_gradient(function: Callable) -> None:
     for rows, experts, k in ((4, 5, 2), (3, 6, 4)):
         logits, answers = torch.randn(rows, experts, requires_grad=True), torch.randn(rows, experts)
         gates = top_k_softmax(logits, k)
@@ -143,40 +148,42 @@ def check_logit_gradient(function):
         assert found.shape == (rows, experts), (
             f"the gradient has the shape {tuple(found.shape)}, not {(rows, experts)}."
         )
-        right = logits.grad
-        not_one_of(found, right, {
+        right: Any = logits.grad
+        faults = {
             "the sign is turned around.": -right,
-            "the weighted mean of the chosen is not subtracted: a logit gains only what it is better than the others.":
-                gates * answers,
-        })  # fmt: skip
+            "the weighted mean of the chosen is not subtracted: "
+            "a logit gains only what it is better than the others.": gates * answers,
+        }
+        not_one_of(found, right, faults)
         outside = found[gates == 0].abs().max()
         assert outside < 1e-6, f"an expert that was not chosen has a gradient of exactly 0, but you give {outside:.3g}."
         plain = torch.stack([row[chosen].mean() for row, chosen in zip(answers, gates > 0)])[:, None]
         mean = (gates * answers).sum(dim=1, keepdim=True)
-        not_one_of(found, right, {
+        faults = {
             "the mean of the chosen is weighted: every answer counts with its gate.": gates * (answers - plain),
             "W_i in front of the bracket is missing.": (gates > 0) * (answers - mean),
             "the loss is a sum over the samples, not a mean.": right / rows,
-        })  # fmt: skip
+        }
+        not_one_of(found, right, faults)
         same(found, right, f"for {rows} samples, {experts} experts and k = {k} the gradient", 1e-4)
 
 
 class Counting:
     """An expert that notes how often it is called, and with how many tokens."""
 
-    def __init__(self, width):
+    def __init__(self, width: int):
         self.expert, self.calls = Adapter(width, bottleneck=3, scale=1.0).eval(), []
         torch.nn.init.normal_(self.expert.up_proj.weight)
         # else a gate could stand before the expert as well as behind it
         torch.nn.init.normal_(self.expert.down_proj.bias)
 
-    def __call__(self, tokens):
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         self.calls.append(tokens.shape[:-1].numel())
         return self.expert(tokens)
 
 
 @graded
-def check_mixture_per_token(function):
+def check_mixture_per_token(function: Callable) -> None:
     for size, length, width, number in ((3, 4, 5, 4), (2, 3, 6, 5)):
         x, gates = torch.randn(size, length, width), torch.zeros(size, length, number)
         gates[..., : number - 1] = top_k_softmax(torch.randn(size * length, number - 1), 2).view(size, length, -1)
@@ -198,21 +205,22 @@ def check_mixture_per_token(function):
         every = torch.stack([expert.expert(x) for expert in experts], dim=-1)  # (B, L, D, E)
         right = (every * gates[:, :, None]).sum(dim=-1)
         loud = (every * (gates > 0)[:, :, None]).sum(dim=-1)
-        inside = sum((w > 0) * expert.expert(w * x) for expert, w in zip(experts, gates[..., None].unbind(dim=2)))
+        inside: Any = sum((w > 0) * expert.expert(w * x) for expert, w in zip(experts, gates[..., None].unbind(dim=2)))
         last = torch.zeros_like(x)
         for e in range(number):
             last = torch.where(gates[:, :, e, None] > 0, gates[:, :, e, None] * every[..., e], last)
         before = "the gate stands before the expert: it multiplies the expert's answer, not what the expert reads."
-        not_one_of(found.detach(), right.detach(), {
+        faults = {
             "the gates are missing: each answer counts with its gate.": loud.detach(),
             before: inside.detach(),
             "the second expert of a token overwrites the first: add them.": last.detach(),
-        })  # fmt: skip
+        }
+        not_one_of(found.detach(), right.detach(), faults)
         same(found, right, "what is added", 1e-4)
 
 
 @graded
-def check_bottleneck_within(function):
+def check_bottleneck_within(function: Callable) -> None:
     for width, experts, tasks, r in ((16, 4, 5, 140), (10, 6, 6, 130)):
         block = MoEAdapter(width, experts, bottleneck=r)
         for _ in range(tasks):

@@ -1,6 +1,10 @@
 """Visible checks of assignment A3: fresh random inputs against the library's block and against plain counting."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from ...adapter import Adapter
@@ -10,13 +14,13 @@ from .base import not_one_of, same
 from .graded import graded
 
 
-def by_task(values, task):
+def by_task(values: Tensor, task: Tensor) -> Tensor:
     """Sum of the values (N, E) of each task's samples. (T, E)"""
     return torch.stack([values[task == t].sum(dim=0) for t in range(int(task.max()) + 1)])
 
 
 @graded
-def check_counts_by_task(function):
+def check_counts_by_task(function: Callable) -> None:
     for sizes, experts in (((7, 4, 10), 5), ((3, 12), 6)):
         T, task = len(sizes), torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         gates = top_k_softmax(torch.randn(len(task), experts), 2)
@@ -24,19 +28,22 @@ def check_counts_by_task(function):
         shape = tuple(found.shape)
         assert shape == (T, experts), f"the counts have the shape {shape}, not {(T, experts)}: (T, E), a row a task."
         right = by_task((gates > 0).long(), task)
-        not_one_of(found, right, {
+        faults = {
             "this is gate weight: a choice counts 1, whatever its gate.": by_task(gates, task),
-            "only the largest gate of a sample is counted: the second choice counts as much.":
-                by_task((gates > 0.5).long(), task),
+            "only the largest gate of a sample is counted: the second choice counts as much.": (
+                by_task((gates > 0.5).long(), task)
+            ),
             "a task begins to count at 0, but yours goes on where the task before it ended.": right.cumsum(dim=0),
             "these are shares of the samples: counts are asked for.": right / torch.tensor(sizes)[:, None],
-            "tasks have different numbers of samples: `task` says which are whose.":
-                torch.stack([(part > 0).sum(dim=0) for part in gates.chunk(T)]),
-        })  # fmt: skip
+            "tasks have different numbers of samples: `task` says which are whose.": (
+                torch.stack([(part > 0).sum(dim=0) for part in gates.chunk(T)])
+            ),
+        }
+        not_one_of(found, right, faults)
         same(found, right, f"for tasks of {list(sizes)} samples the counts")
 
 
-def masks_by_library(counts, number):
+def masks_by_library(counts: Tensor, number: int) -> Tensor:
     """counts (T, blocks, E) -> what the library's block has frozen after each task, (T, blocks, E)."""
     masks = torch.zeros_like(counts, dtype=torch.bool)
     for b in range(counts.shape[1]):
@@ -48,18 +55,18 @@ def masks_by_library(counts, number):
     return masks
 
 
-def most(counts, number):
+def most(counts: Tensor, number: int) -> Tensor:
     """True for the `number` largest counts of the last dimension, the lower index first where they are equal."""
     ranking = counts.argsort(dim=-1, descending=True, stable=True)[..., :number]
     return torch.zeros_like(counts, dtype=torch.bool).scatter(-1, ranking, True)
 
 
-def joined(chosen):
+def joined(chosen: Tensor) -> Tensor:
     """Frozen after each task, if `chosen` (T, blocks, E) joins what was frozen before."""
     return chosen.long().cumsum(dim=0) > 0
 
 
-def no_place_twice(counts, number):
+def no_place_twice(counts: Tensor, number: int) -> Tensor:
     """The wrong rule by which the most used among those still free are frozen. (T, blocks, E)"""
     masks, frozen = [], torch.zeros_like(counts[0], dtype=torch.bool)
     for used in counts:
@@ -68,7 +75,7 @@ def no_place_twice(counts, number):
     return torch.stack(masks)
 
 
-def same_masks(found, right, counts, where):
+def same_masks(found: Tensor, right: Tensor, counts: Tensor, where: str) -> None:
     """Assert that masks (T, blocks, E) are the right ones; the sentence shows the first task and block that differ."""
     if not torch.equal(found, right):
         t, b = (found != right).any(dim=2).nonzero()[0].tolist()
@@ -81,7 +88,7 @@ def same_masks(found, right, counts, where):
 
 
 @graded
-def check_frozen_masks(function):
+def check_frozen_masks(function: Callable) -> None:
     for (T, image, text, experts), number in (((3, 3, 3, 8), 2), ((4, 2, 3, 7), 1), ((2, 4, 3, 9), 3)):
         counts = {}
         for tower, blocks in (("image", image), ("text", text)):
@@ -97,34 +104,41 @@ def check_frozen_masks(function):
             assert mask.dtype == torch.bool, f"a mask holds True and False, not {mask.dtype}."
             together = used.sum(dim=1, keepdim=True).expand_as(used)
             flipped = most(used.flip(2), number).flip(2) & (used > 0)
-            not_one_of(mask, right, {
+            faults = {
                 "the mask is upside down: True means frozen.": ~right,
-                "these are the masks before each task: freezing comes after it, so the first task freezes, too.":
-                    torch.cat([torch.zeros_like(right[:1]), right[:-1]]),
+                "these are the masks before each task: freezing comes after it, so the first task freezes, too.": (
+                    torch.cat([torch.zeros_like(right[:1]), right[:-1]])
+                ),
                 "what was frozen stays frozen: every task joins the set.": most(used, number) & (used > 0),
                 "every task shows the mask of the last one: copy it when you note it.": right[-1:].expand_as(right),
-                f"the {tower} tower is frozen by the counts of the other tower: each tower has experts of its own.":
-                    masks_by_library(counts["text" if tower == "image" else "image"], number),
-                "the blocks are counted together: each block has experts, counts and a mask of its own.":
-                    joined(most(together, number) & (together > 0)),
-                "an expert that a task did not use is not frozen by it, however few it used.":
-                    joined(most(used, number)),
+                f"the {tower} tower is frozen by the counts of the other tower: each tower has experts of its own.": (
+                    masks_by_library(counts["text" if tower == "image" else "image"], number)
+                ),
+                "the blocks are counted together: each block has experts, counts and a mask of its own.": (
+                    joined(most(together, number) & (together > 0))
+                ),
+                "an expert that a task did not use is not frozen by it, however few it used.": (
+                    joined(most(used, number))
+                ),
                 "of equal counts the lower index comes first.": joined(flipped),
-                "an expert that is frozen already keeps its place among the most used: no other takes it.":
-                    no_place_twice(used, number),
-                "counts are not added up over the tasks: each task freezes by its own.":
-                    masks_by_library(used.cumsum(dim=0), number),
-            })  # fmt: skip
+                "an expert that is frozen already keeps its place among the most used: no other takes it.": (
+                    no_place_twice(used, number)
+                ),
+                "counts are not added up over the tasks: each task freezes by its own.": (
+                    masks_by_library(used.cumsum(dim=0), number)
+                ),
+            }
+            not_one_of(mask, right, faults)
             same_masks(mask, right, used, f"with {number} frozen a task block {{}} of the {tower} tower")
 
 
-def share(counts, mask):
+def share(counts: Tensor, mask: Tensor) -> Tensor:
     """Percent of the counts (T, blocks, E) that the mask keeps. (T, blocks)"""
     return 100 * (counts * mask).sum(dim=2) / counts.sum(dim=2)
 
 
 @graded
-def check_reuse(function):
+def check_reuse(function: Callable) -> None:
     for T, blocks, experts in ((4, 3, 6), (3, 2, 9)):
         counts = torch.randint(0, 20, (T, blocks, experts))
         counts[..., 0] += 1
@@ -140,31 +154,40 @@ def check_reuse(function):
             assert shape == (T, blocks), f"one number a task and block is asked for, {(T, blocks)}, not {shape}."
         right, chance = share(counts, before), 100 * before.double().mean(dim=2)
         cyclic = frozen.roll(1, dims=0)
-        not_one_of(found[0], right, {
+        faults = {
             "these are the masks after the task: it could only reuse what was frozen before it.": share(counts, frozen),
             "Python's row -1 is the last one: before the first task nothing is frozen.": share(counts, cyclic),
             "these are fractions: percent are asked for.": right / 100,
             "this is the share of choices of FREE experts.": 100 - right,
-            "every used expert counts the same here: the share of CHOICES is asked for.":
-                share((counts > 0).long(), before),
-            "this is the share of a task's choices in all blocks: each block has its own 100 %.":
-                100 * (counts * before).sum(dim=2) / counts.sum(dim=(1, 2))[:, None],
-        })  # fmt: skip
+            "every used expert counts the same here: the share of CHOICES is asked for.": (
+                share((counts > 0).long(), before)
+            ),
+            "this is the share of a task's choices in all blocks: each block has its own 100 %.": (
+                100 * (counts * before).sum(dim=2) / counts.sum(dim=(1, 2))[:, None]
+            ),
+        }
+        not_one_of(found[0], right, faults)
         same(found[0], right, "the reuse", 1e-3)
-        not_one_of(found[1], chance, {
+        faults = {
             "by chance, too, only experts frozen before the task count.": 100 * frozen.double().mean(dim=2),
-            "Python's row -1 is the last one: before the first task nothing is frozen.":
-                100 * cyclic.double().mean(dim=2),
+            "Python's row -1 is the last one: before the first task nothing is frozen.": (
+                100 * cyclic.double().mean(dim=2)
+            ),
             "by chance the share is a fraction here: percent are asked for.": chance / 100,
-            "by chance every expert is as likely as another: divide by all experts, not by those that were used.":
-                100 * (before & (counts > 0)).sum(dim=2) / (counts > 0).sum(dim=2),
-            "k experts a task are the worst case: count those that are frozen.":
-                100 * (2 * torch.arange(T)[:, None] / experts).expand(T, blocks),
-        })  # fmt: skip
+            "by chance every expert is as likely as another: divide by all experts, not by those that were used.": (
+                100 * (before & (counts > 0)).sum(dim=2) / (counts > 0).sum(dim=2)
+            ),
+            "k experts a task are the worst case: count those that are frozen.": (
+                100 * (2 * torch.arange(T)[:, None] / experts).expand(T, blocks)
+            ),
+        }
+        not_one_of(found[1], chance, faults)
         same(found[1], chance, "the reuse by chance", 1e-3)
 
 
-def in_training(seed, number=5, width=4):
+def in_training(
+    seed: int, number: int = 5, width: int = 4
+) -> tuple[Callable[[], Tensor], torch.optim.Optimizer, list[Adapter], Tensor]:
     """Loss function, AdamW, experts and gate in the middle of training: moments and a last gradient are there."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -185,19 +208,19 @@ def in_training(seed, number=5, width=4):
     return loss, optimiser, experts, gate
 
 
-def weights(experts):
+def weights(experts: Sequence[Adapter]) -> Tensor:
     """All parameters of each expert in a row. (E, n)"""
     return torch.stack([parameters_to_vector(expert.parameters()).detach().clone() for expert in experts])
 
 
-def stepped(seed, step, number=5):
+def stepped(seed: int, step: Callable, number: int = 5) -> tuple[Tensor, Tensor, Any]:
     """Experts (E, n) and gate (E,) after a step of `step(loss, optimiser, experts)`, and what it returned."""
     loss, optimiser, experts, gate = in_training(seed, number)
     told = step(loss, optimiser, list(experts))  # the modules count, whatever becomes of the list
     return weights(experts), gate.detach(), told
 
 
-def one_step(frozen, gradient="none", add=False, forget=False):
+def one_step(frozen: Tensor, gradient: Any = "none", add: bool = False, forget: bool = False) -> Callable[..., None]:
     """A step that gives frozen experts no gradient ("none"), a zero, that of the last step ("last"), or their own."""
 
     def step(loss, optimiser, experts):
@@ -216,7 +239,7 @@ def one_step(frozen, gradient="none", add=False, forget=False):
 
 
 @graded
-def check_step_without_frozen(function):
+def check_step_without_frozen(function: Callable) -> None:
     for frozen in ([True, False, False, True, False], [False, False, True, False, False]):
         frozen, seed = torch.tensor(frozen), int(torch.randint(10_000, ()))
         loss, _, experts, _ = in_training(seed)
@@ -237,10 +260,11 @@ def check_step_without_frozen(function):
         assert moved.tolist() == (~frozen).tolist(), "an expert that is free should be trained, and was not."
         right, right_gate, _ = stepped(seed, one_step(frozen))
         added, forgotten = (stepped(seed, one_step(frozen, **how))[0] for how in ({"add": True}, {"forget": True}))
-        not_one_of(found[~frozen], right[~frozen], {
+        faults = {
             "the gradients of the last step were added to the new ones: clear them.": added[~frozen],
             "the moments of the free experts are gone: keep the optimiser as it is.": forgotten[~frozen],
-        })  # fmt: skip
+        }
+        not_one_of(found[~frozen], right[~frozen], faults)
         same(found[~frozen], right[~frozen], "after the step the free experts", 1e-4)
         same(gate, right_gate, "the optimiser holds the router as well; after the step it", 1e-4)
         assert isinstance(told, float), f"return the loss as a float, not as a {type(told).__name__}."
@@ -248,7 +272,7 @@ def check_step_without_frozen(function):
 
 
 @graded
-def check_drift_and_bound(function):
+def check_drift_and_bound(function: Callable) -> None:
     for size, experts, width in ((6, 5, 4), (3, 4, 7)):
         gates = top_k_softmax(torch.randn(size, experts), 3)
         then = torch.randn(size, experts, width)
@@ -262,45 +286,55 @@ def check_drift_and_bound(function):
         mixed, mixed_then, mixed_now = ((gates[..., None] * part).sum(dim=1) for part in (change, then, now))
         drift, lengths = mixed.norm(dim=1), change.norm(dim=2)  # (B,), (B, E)
         bound = (gates * lengths).sum(dim=1)
-        not_one_of(found[0], drift, {
+        faults = {
             "the gates are missing in the drift: every answer counts with its gate.": change.sum(dim=1).norm(dim=1),
-            "this is the difference of two lengths: a vector that turns keeps its length, but it moves.":
-                (mixed_now.norm(dim=1) - mixed_then.norm(dim=1)).abs(),
+            "this is the difference of two lengths: a vector that turns keeps its length, but it moves.": (
+                (mixed_now.norm(dim=1) - mixed_then.norm(dim=1)).abs()
+            ),
             "the drift is a length: the root is missing.": drift**2,
-            "the drift is divided by the length of `then`: the plain length is asked for here.":
-                drift / mixed_then.norm(dim=1),
+            "the drift is divided by the length of `then`: the plain length is asked for here.": (
+                drift / mixed_then.norm(dim=1)
+            ),
             "the drift is a mean over the batch: every sample has its own.": drift.mean().expand(size),
             "this is the bound in place of the drift: the answers are added first, then comes the length.": bound,
-        })  # fmt: skip
+        }
+        not_one_of(found[0], drift, faults)
         same(found[0], drift, "the drift", 1e-4)
-        not_one_of(found[1], bound, {
+        faults = {
             "the bound is the drift itself: take the length of each expert's change first, then add.": drift,
-            "the gates are missing in the bound: an expert that is not chosen cannot move the answer.":
-                lengths.sum(dim=1),
-            "the gates are missing in the bound: an expert with a small gate moves the answer little.":
-                (lengths * (gates > 0)).sum(dim=1),
-            "take the length of its change, not the change of an expert's length: an answer can turn.":
-                (gates * (now.norm(dim=2) - then.norm(dim=2)).abs()).sum(dim=1),
+            "the gates are missing in the bound: an expert that is not chosen cannot move the answer.": (
+                lengths.sum(dim=1)
+            ),
+            "the gates are missing in the bound: an expert with a small gate moves the answer little.": (
+                (lengths * (gates > 0)).sum(dim=1)
+            ),
+            "take the length of its change, not the change of an expert's length: an answer can turn.": (
+                (gates * (now.norm(dim=2) - then.norm(dim=2)).abs()).sum(dim=1)
+            ),
             "the bound is a mean over the batch: every sample has its own.": bound.mean().expand(size),
-            "the largest change alone is no bound for a sum with these gates: add up, each with its gate.":
-                (gates * lengths).amax(dim=1),
-        })  # fmt: skip
+            "the largest change alone is no bound for a sum with these gates: add up, each with its gate.": (
+                (gates * lengths).amax(dim=1)
+            ),
+        }
+        not_one_of(found[1], bound, faults)
         same(found[1], bound, "the bound", 1e-4)
 
 
 class Noted:
     """A function of samples that notes with how many it is called, and accepts only those of the right form."""
 
-    def __init__(self, function, ndim, form):
+    def __init__(self, function: Callable[[Tensor], Tensor], ndim: int, form: str):
         self.function, self.ndim, self.form, self.calls = function, ndim, form, []
 
-    def __call__(self, x):
+    def __call__(self, x: Tensor) -> Tensor:
         assert x.ndim == self.ndim, f"{self.form}, not {tuple(x.shape)}."
         self.calls.append(len(x))
         return self.function(x)
 
 
-def shared_block(width, num_experts, num_tasks, top_k=2):
+def shared_block(
+    width: int, num_experts: int, num_tasks: int, top_k: int = 2
+) -> tuple[MoEAdapter, list[Noted], list[Noted]]:
     """A library block with random weights, and its routers and experts as functions that note their calls."""
     block = MoEAdapter(width, num_experts, top_k, bottleneck=3, scale=1.0).eval()
     for _ in range(num_tasks):
@@ -314,7 +348,7 @@ def shared_block(width, num_experts, num_tasks, top_k=2):
     return block, routers, [Noted(expert, 3, takes) for expert in block.experts]
 
 
-def check_calls(functions, wanted, what, unused, twice):
+def check_calls(functions: Sequence[Noted], wanted: list[int], what: str, unused: str, twice: str) -> None:
     """Assert that each function was called once, with as many samples as are wanted of it, or not at all."""
     for function, number in zip(functions, wanted):
         assert number or not function.calls, unused
@@ -325,7 +359,7 @@ def check_calls(functions, wanted, what, unused, twice):
 
 @graded
 @torch.no_grad()
-def check_mixed_batch(function):
+def check_mixed_batch(function: Callable) -> None:
     for task, T, number in (([-1, 0, 2, 0, -1, 2, 0], 4, 12), ([1, -1, 0, 1, 1], 2, 9)):
         task, first = torch.tensor(task), torch.zeros(len(task), dtype=torch.long)
         block, routers, experts = shared_block(5, number, T)
@@ -338,25 +372,32 @@ def check_mixed_batch(function):
         for e in range(number):
             last[gates[:, e] > 0] = (gates[:, e, None, None] * every[:, e])[gates[:, e] > 0]
         assert found.shape == x.shape, f"what is added has the shape {tuple(found.shape)}, not {tuple(x.shape)}."
-        not_one_of(found, right, {
+        faults = {
             "the input itself is not part of it: return what the experts add.": right + x,
-            "all samples go through the newest router: each has the router of its own task.":
-                block(x, Route(torch.full_like(task, T - 1), first)),
+            "all samples go through the newest router: each has the router of its own task.": (
+                block(x, Route(torch.full_like(task, T - 1), first))
+            ),
             "the router reads the first token, not the mean of all.": (by_mean[..., None, None] * every).sum(dim=1),
             "the router reads the first token, not the last.": block(x, Route(task, first + 2)),
-            "the gates are missing: every answer counts with its gate.":
-                (every * (gates > 0)[..., None, None]).sum(dim=1),
+            "the gates are missing: every answer counts with its gate.": (
+                (every * (gates > 0)[..., None, None]).sum(dim=1)
+            ),
             "the second expert of a sample overwrites the first: add them.": last,
-        })  # fmt: skip
+        }
+        not_one_of(found, right, faults)
         assert not found[task < 0].any(), "-1 is the original CLIP: nothing is added (and routers[-1] is the LAST one)."
         check_calls(
-            routers, [int((task == t).sum()) for t in range(T)], "routers",
+            routers,
+            [int((task == t).sum()) for t in range(T)],
+            "routers",
             "a router was called although the batch has no sample of its task.",
             "a router was called more than once: give it all its samples in one call.",
-        )  # fmt: skip
+        )
         check_calls(
-            experts, (gates > 0).sum(dim=0).tolist(), "experts",
+            experts,
+            (gates > 0).sum(dim=0).tolist(),
+            "experts",
             "an expert that no sample chose was called: it should not be.",
             "an expert was called more than once: the tasks share it, so one call serves the samples of all of them.",
-        )  # fmt: skip
+        )
         same(found, right, "what is added", 1e-4)

@@ -1,12 +1,14 @@
 """Checks of notebook 03: counting, computing and merging an adapter."""
 
+from collections.abc import Callable
+
 import torch
 
 from .base import not_one_of, report, same
 
 
 @report
-def check_adapter_parameters(function):
+def check_adapter_parameters(function: Callable) -> None:
     for widths, r in (([4], 2), ([128] * 4 + [128] * 3, 64), (torch.randint(5, 40, (6,)).tolist(), 3)):
         found = function(widths, r)
         matrices, both = sum(2 * D * r for D in widths), sum(2 * D * r + r + D for D in widths)
@@ -19,7 +21,7 @@ def check_adapter_parameters(function):
 
 
 @report
-def check_adapter_forward(function):
+def check_adapter_forward(function: Callable) -> None:
     for shape, r, scale in (((3, 4), 2, 0.1), ((2, 5, 8), 3, 0.25), ((1, 6), 6, 2.0)):
         width, x = shape[-1], torch.randn(shape)
         down, up = (torch.randn(r, width), torch.randn(r)), (torch.randn(width, r), torch.randn(width))
@@ -33,13 +35,13 @@ def check_adapter_forward(function):
             "the ReLU stands after the up-projection, not between.": scale * (hidden @ up[0].T + up[1]).relu(),
             "x is added inside; the adapter gives only what is added, and the block adds it to x.": x + right,
             "the biases are missing.": scale * ((x @ down[0].T).relu() @ up[0].T),
-        }  # fmt: skip
+        }
         not_one_of(found, right, wrong)
         same(found, right, f"for x {tuple(shape)} the result", tolerance=1e-4)
 
 
 @report
-def check_merged(function):
+def check_merged(function: Callable) -> None:
     for width, r, scale in ((4, 2, 0.1), (9, 3, 0.5)):
         x = torch.randn(7, width)
         down, up = (torch.randn(r, width), torch.randn(r)), (torch.randn(width, r), torch.randn(width))
@@ -49,15 +51,17 @@ def check_merged(function):
         assert weight.shape == (width, width), f"the weight has the shape {tuple(weight.shape)}, not {(width, width)}."
         assert bias.shape == (width,), f"the bias has the shape {tuple(bias.shape)}, not {(width,)}."
         right = scale * up[0] @ down[0]
-        not_one_of(weight, right, {
+        faults = {
             "the weight is turned around: down acts first, so it stands right.": right.T,
             "the scale is missing in the weight.": right / scale,
-        })  # fmt: skip
+        }
+        not_one_of(weight, right, faults)
         same(weight, right, f"with D = {width} and r = {r} the weight", tolerance=1e-4)
         together = up[0] @ down[1] + up[1]
-        not_one_of(bias, scale * together, {
+        faults = {
             "the bias of down passes through up, too.": scale * up[1],
             "the scale is missing in the bias.": together,
-        })  # fmt: skip
+        }
+        not_one_of(bias, scale * together, faults)
         unmerged = scale * ((x @ down[0].T + down[1]) @ up[0].T + up[1])
         same(x @ weight.T + bias, unmerged, "for random x the merged layer", tolerance=1e-3)

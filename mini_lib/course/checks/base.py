@@ -1,12 +1,14 @@
 """What every check is made of: a verdict in one sentence, a comparison, and the summary at a notebook's end."""
 
+from collections.abc import Callable
 from functools import partial, wraps
+from typing import Any
 
 import numpy as np
 import torch
 
 
-def answering(function):
+def answering(function: Callable) -> Callable:
     """The function, with a sentence where it returns nothing, or changes an array that it was given."""
 
     @wraps(function)
@@ -31,7 +33,7 @@ def _arrays(value):
     return [value] if isinstance(value, np.ndarray) else []
 
 
-def report(check):
+def report(check: Callable) -> Callable[[Callable], None]:
     """Make a check print its verdict: an AssertionError's text, or that the function is right."""
 
     @wraps(check)
@@ -50,7 +52,7 @@ def report(check):
     return told
 
 
-def same(found, expected, what, tolerance=1e-5):
+def same(found: Any, expected: Any, what: str, tolerance: float = 1e-5) -> None:
     """Assert that `found` is `expected` in form and value; `what` begins the sentence that says where it is not."""
     found, expected = (  # a Python float has 64 bits, and keeps them
         torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None) for value in (found, expected)
@@ -65,7 +67,7 @@ def same(found, expected, what, tolerance=1e-5):
         raise AssertionError(f"{what} should be {wanted}, but is {given}{f', from entry {first} on' * (first > 0)}.")
 
 
-def not_one_of(found, right, faults):
+def not_one_of(found: Any, right: Any, faults: dict[str, Any]) -> None:
     """Assert that `found` is none of the wrong results that differ from the right one. faults: text -> result"""
     for fault, wrong in faults.items():
         hit = np.shape(found) == np.shape(wrong) and np.allclose(found, wrong, 1e-4, 1e-5, equal_nan=True)
@@ -78,7 +80,7 @@ def _short(tensor, first, digits=4):
     return f"[{', '.join(shown)}]" if tensor.ndim else shown[0]
 
 
-def summary(rows):
+def summary(rows: dict[str, tuple[float, float, float]]) -> bool:
     """Print the numbers that a text quotes beside those of this run; True if every one lies within its tolerance.
 
     rows: what -> (number of this run, number in the text, tolerance). Trained numbers differ a little between machines.

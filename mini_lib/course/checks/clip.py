@@ -1,5 +1,7 @@
 """Checks of notebook 01: CLIP's loss, class vectors, calibration."""
 
+from collections.abc import Callable
+
 import torch
 from torch.nn import functional as F
 
@@ -7,7 +9,7 @@ from .base import not_one_of, report, same
 
 
 @report
-def check_text_to_image_loss(function):
+def check_text_to_image_loss(function: Callable) -> None:
     generator = torch.Generator()
     generator.seed()
     images, texts = torch.randn(2, 7, 5, generator=generator)
@@ -18,19 +20,20 @@ def check_text_to_image_loss(function):
     found = function(images, texts, 9.0)
     found = torch.as_tensor(found)
     assert found.shape == (), f"the loss is one number, a mean; yours has the shape {tuple(found.shape)}."
-    not_one_of(found, expected, {
+    faults = {
         "that is the other direction, image to text: here the softmax runs over the images.": other,
         "that is both directions; only text to image is asked for.": (other + expected) / 2,
         "the features are not made unit vectors first.": F.cross_entropy(9.0 * texts @ images.T, labels),
         "the scale is missing.": F.cross_entropy(logits / 9.0, labels),
         "the scale multiplies the cosines; yours divides them.": F.cross_entropy(logits / 81.0, labels),
         "the mean over the captions is asked for, not the sum.": 7 * expected,
-    })  # fmt: skip
+    }
+    not_one_of(found, expected, faults)
     same(found, expected, "the loss")
 
 
 @report
-def check_weighted_class_vector(function):
+def check_weighted_class_vector(function: Callable) -> None:
     generator = torch.Generator()
     generator.seed()
     features = torch.randn(4, 6, generator=generator) * torch.tensor([[9.0], [1.0], [3.0], [0.2]])
@@ -39,17 +42,18 @@ def check_weighted_class_vector(function):
     found = function(features, weights)
     assert tuple(found.shape) == (6,), f"the class vector has the shape (D,), here (6,), not {tuple(found.shape)}."
     right = F.normalize(weights @ units, dim=0)
-    not_one_of(found, right, {
+    faults = {
         "make each vector unit BEFORE the mean, or long ones count more.": F.normalize(weights @ features, dim=0),
         "the weights have no effect.": F.normalize(units.mean(0), dim=0),
-    })  # fmt: skip
+    }
+    not_one_of(found, right, faults)
     length = found.norm().item()
     assert abs(length - 1) < 1e-4, f"the length of the class vector is {length:.3f}: make it unit AFTER the mean, too."
     same(found, right, "the class vector")
 
 
 @report
-def check_calibration_error(function):
+def check_calibration_error(function: Callable) -> None:
     one = function(torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.3, 0.7]]), torch.tensor([0, 1, 1, 1]), 10)
     one = float(one)
     assert abs(one - 35) > 1e-3, "give a fraction between 0 and 1, not percent."

@@ -1,5 +1,7 @@
 """Checks of notebook 06: reconstruction error, the paper's rule, AUROC."""
 
+from collections.abc import Callable
+
 import torch
 
 from ...ddas import Autoencoder, select_below
@@ -7,7 +9,7 @@ from .base import not_one_of, report, same
 
 
 @report
-def check_reconstruction_error(function):
+def check_reconstruction_error(function: Callable) -> None:
     """Notebook 06, exercise 1: the error of each sample, compared with a library autoencoder on random features."""
     for size, dim in ((5, 12), (7, 3)):
         autoencoder = Autoencoder(dim, 4, squash=False).requires_grad_(False)
@@ -18,16 +20,17 @@ def check_reconstruction_error(function):
         if found.shape == (dim,):
             raise AssertionError("the mean goes over the features, not over the samples: one number for each sample.")
         assert found.shape == (size,), f"the errors should have the shape ({size},), not {tuple(found.shape)}."
-        not_one_of(found, right, {
+        faults = {
             "this is the sum over the features, not their mean.": right * dim,
             "this is the root of the error: leave it squared.": right.sqrt(),
             "these are absolute differences: square them.": (autoencoder(features) - features).abs().mean(dim=1),
-        })  # fmt: skip
+        }
+        not_one_of(found, right, faults)
         same(found, right, f"for {size} samples of {dim} features, the error")
 
 
 @report
-def check_selection(function):
+def check_selection(function: Callable) -> None:
     """Notebook 06, exercise 2: the paper's rule, by hand and on random errors."""
     by_hand = torch.tensor([[0.3, 0.1, 0.2], [0.05, 0.1, 0.2], [0.4, 0.3, 0.25]])
     found = function(by_hand, 0.15)
@@ -46,7 +49,7 @@ def check_selection(function):
 
 
 @report
-def check_auroc(function):
+def check_auroc(function: Callable) -> None:
     """Notebook 06, exercise 3: pairs in the right order, ties counted half."""
     found = function(torch.tensor([0.1, 0.2, 0.5]), torch.tensor([0.3, 0.6, 0.9, 1.0]))
     found = float(found)

@@ -1,6 +1,7 @@
 """Checks of notebook 02: learning rates, metrics, weights between two models."""
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -15,7 +16,7 @@ def _random_accuracies(tasks):
 
 
 @report
-def check_rate_with_floor(function):
+def check_rate_with_floor(function: Callable) -> None:
     for iterations, lr, warmup, floor in ((12, 1.0, 4, 0.1), (50, 0.3, 5, 0.02), (9, 2.0, 0, 0.5)):
         for step in range(iterations + 1):
             fall = (1 + math.cos(math.pi * (step - warmup) / (iterations - warmup))) / 2
@@ -38,28 +39,34 @@ def check_rate_with_floor(function):
 
 
 @report
-def check_transfer(function):
+def check_transfer(function: Callable) -> None:
     for tasks in (3, 4, 7):
         a = _random_accuracies(tasks)
         right = torch.stack([a[:j, j].mean() for j in range(1, tasks)]).mean()
         found = function(a.clone())
-        not_one_of(found, right, {
-            "the diagonal is counted. Column j has the rows BEFORE task j only: a[:j, j].": torch.stack(
-                [a[: j + 1, j].mean() for j in range(1, tasks)]).mean(),
-            "this is the mean over all cells above the diagonal. First take the mean of each column, then of those.":
-                a[torch.ones(tasks, tasks).triu(1).bool()].mean(),
-            "this reads below the diagonal: rows are the task learned last, columns the task tested.": torch.stack(
-                [a[j, :j].mean() for j in range(1, tasks)]).mean(),
-            "there are T - 1 columns to average over, not T: the first task has nothing above the diagonal.":
-                right * (tasks - 1) / tasks,
-            "this is a mean over rows. One number a column comes first.": torch.stack(
-                [a[i, i + 1 :].mean() for i in range(tasks - 1)]).mean(),
-        })  # fmt: skip
+        faults = {
+            "the diagonal is counted. Column j has the rows BEFORE task j only: a[:j, j].": (
+                torch.stack([a[: j + 1, j].mean() for j in range(1, tasks)]).mean()
+            ),
+            "this is the mean over all cells above the diagonal. First take the mean of each column, then of those.": (
+                a[torch.ones(tasks, tasks).triu(1).bool()].mean()
+            ),
+            "this reads below the diagonal: rows are the task learned last, columns the task tested.": (
+                torch.stack([a[j, :j].mean() for j in range(1, tasks)]).mean()
+            ),
+            "there are T - 1 columns to average over, not T: the first task has nothing above the diagonal.": (
+                right * (tasks - 1) / tasks
+            ),
+            "this is a mean over rows. One number a column comes first.": (
+                torch.stack([a[i, i + 1 :].mean() for i in range(tasks - 1)]).mean()
+            ),
+        }
+        not_one_of(found, right, faults)
         same(found, right, f"for {tasks} tasks Transfer")
 
 
 @report
-def check_forgetting(function):
+def check_forgetting(function: Callable) -> None:
     for tasks in (4, 5, 7):
         a = _random_accuracies(tasks)
         a[-1, 0] = 99.5 if tasks == 5 else 0.5  # once a task that ends above all it was before
@@ -69,21 +76,25 @@ def check_forgetting(function):
         found = function(a.clone())
         form = getattr(found, "shape", None)
         assert form != (tasks,), "nothing came after the last task, so it has no forgetting: return T - 1 numbers."
-        not_one_of(found, right, {
+        faults = {
             "the sign is turned around: points LOST are positive.": -right,
-            "this counts from the diagonal. A task can be at its best later: take the maximum since it was learned.":
-                a.diagonal()[:last] - a[last, :last],
-            "the last row is among those of the maximum, so that a task that gained shows 0, not its gain.":
-                torch.stack([a[j:, j].max() for j in range(last)]) - a[last, :last],
-            "the maximum goes over the whole column; what lies above the diagonal was before the task was learned.":
-                a[:last, :last].max(dim=0).values - a[last, :last],
+            "this counts from the diagonal. A task can be at its best later: take the maximum since it was learned.": (
+                a.diagonal()[:last] - a[last, :last]
+            ),
+            "the last row is among those of the maximum, so that a task that gained shows 0, not its gain.": (
+                torch.stack([a[j:, j].max() for j in range(last)]) - a[last, :last]
+            ),
+            "the maximum goes over the whole column; what lies above the diagonal was before the task was learned.": (
+                a[:last, :last].max(dim=0).values - a[last, :last]
+            ),
             "return one number a task, not their mean.": right.mean(),
-        })  # fmt: skip
+        }
+        not_one_of(found, right, faults)
         same(found, right, f"for {tasks} tasks the forgetting of each")
 
 
 @report
-def check_interpolation(function):
+def check_interpolation(function: Callable) -> None:
     generator = torch.Generator()
     generator.seed()
     shapes = {"w": (3, 2), "b": (4,)}

@@ -1,5 +1,7 @@
 """Checks of notebook 05: the freeze rule, the free experts, drift."""
 
+from collections.abc import Callable
+
 import torch
 
 from .base import report, same
@@ -19,7 +21,7 @@ def _most_used(counts, k):
 
 
 @report
-def check_frozen_after(frozen_after):
+def check_frozen_after(frozen_after: Callable) -> None:
     nothing = torch.zeros(8, dtype=torch.bool)
 
     def given(counts, before, k):
@@ -52,7 +54,7 @@ def check_frozen_after(frozen_after):
 
 
 @report
-def check_still_free(still_free):
+def check_still_free(still_free: Callable) -> None:
     few = torch.as_tensor(still_free(torch.tensor([[0, 0, 7, 0], [0, 0, 7, 5]]), 2)).tolist()
     assert few != [2, 1], "an expert that a task never used is not frozen, however few it used."
     assert few == [3, 2], f"for the counts [[0, 0, 7, 0], [0, 0, 7, 5]] and k = 2 there are [3, 2] free, not {few}."
@@ -78,7 +80,7 @@ def check_still_free(still_free):
 
 
 @report
-def check_drift_by_task(drift_by_task):
+def check_drift_by_task(drift_by_task: Callable) -> None:
     for _ in range(5):
         task = torch.cat([torch.arange(3), torch.randint(3, (9,))])[torch.randperm(12)]
         then = torch.randn(12, 5) * torch.rand(12, 1).add(0.2).mul(5)

@@ -4,16 +4,18 @@ nbgrader gives a test cell its points unless it ends in an error. So a bad verdi
 """
 
 import io
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import wraps
 from hashlib import sha256
+from typing import Any
 
 from .base import answering
 
 TERM = "2027 spring"  # the salt of all personal numbers: another text, other numbers for everybody
 
 
-def personal(assignment, student_id, **choices):
+def personal(assignment: str, student_id: str, **choices: Sequence) -> dict[str, Any]:
     """One entry of each list, the same for the same student, assignment and term; others for other students."""
     found = {}
     for name, options in choices.items():
@@ -30,7 +32,7 @@ class Wrong(AssertionError):
 
 
 @contextmanager
-def verdict():
+def verdict() -> Iterator[None]:
     """Whatever goes wrong inside becomes one sentence. Warnings are not shown: nbgrader takes them for errors."""
     try:
         with redirect_stderr(io.StringIO()):
@@ -43,7 +45,7 @@ def verdict():
         raise Wrong(f"{type(error).__name__} when your function was tried: {error}") from None
 
 
-def graded(check):
+def graded(check: Callable) -> Callable[[Callable], None]:
     """Make a check of one function raise its verdict, or print that this much is right."""
 
     @wraps(check)

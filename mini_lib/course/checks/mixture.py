@@ -1,5 +1,7 @@
 """Checks of notebook 04: gates, a balance loss, active parameters."""
 
+from collections.abc import Callable
+
 import torch
 
 from ...adapter import Adapter
@@ -9,7 +11,7 @@ from .base import not_one_of, report, same
 
 
 @report
-def check_gates_from_probabilities(function):
+def check_gates_from_probabilities(function: Callable) -> None:
     for rows, experts, k in ((3, 5, 2), (4, 7, 3), (2, 4, 1), (2, 3, 3)):
         logits = 2 * torch.randn(rows, experts)
         p = logits.softmax(dim=1)
@@ -27,7 +29,7 @@ def check_gates_from_probabilities(function):
 
 
 @report
-def check_switch_loss(function):
+def check_switch_loss(function: Callable) -> None:
     even = torch.full((8, 4), 0.25)
     same(function(even, torch.eye(4).repeat(2, 1)), 1.0, "with all experts alike the loss (sum and mean, factor N_E)")
     for rows, experts, k in ((6, 4, 1), (9, 5, 2), (16, 8, 3)):
@@ -38,15 +40,16 @@ def check_switch_loss(function):
         found = function(p, gates)
         assert torch.as_tensor(found).ndim == 0, "the loss should be one number."
         right = experts * (share * p.mean(dim=0)).sum()
-        not_one_of(found, right, {
+        faults = {
             "f should be counted: every choice counts 1, whatever its gate.": importance,
             f"f should sum to 1: with k = {k} there are {k} choices a row.": k * right,
-        })  # fmt: skip
+        }
+        not_one_of(found, right, faults)
         same(found, right, "the loss (N_E times the sum of f_i P_i)")
 
 
 @report
-def check_block_parameters(function):
+def check_block_parameters(function: Callable) -> None:
     for width, experts, tasks, k, bottleneck in ((6, 4, 3, 2, 5), (16, 3, 1, 1, 2), (9, 5, 2, 3, 7)):
         block = MoEAdapter(width, experts, k, bottleneck)
         for _ in range(tasks):

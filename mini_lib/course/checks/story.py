@@ -1,12 +1,14 @@
 """Checks of notebook 00: reading an accuracy matrix."""
 
+from collections.abc import Callable
+
 import torch
 
 from .base import not_one_of, report, same
 
 
 @report
-def check_most_forgotten(function):
+def check_most_forgotten(function: Callable) -> None:
     hand = torch.tensor([[90.0, 40, 30], [70, 80, 20], [60, 75, 95]])  # drops 30, 5, 0
     found = function(hand)
     assert int(found) == 0, f"for {hand.tolist()} the drops are 30, 5, 0: task 0, not {int(found)}."
@@ -19,7 +21,7 @@ def check_most_forgotten(function):
 
 
 @report
-def check_zero_shot_change(function):
+def check_zero_shot_change(function: Callable) -> None:
     hand = torch.tensor([[90.0, 40, 30], [70, 80, 20], [60, 85, 95]])
     found = function(hand, torch.tensor([50.0, 50, 50]))
     same(found, -20.0, "with 40, 30, 20 above the diagonal and zero-shot 50 the mean")
