@@ -105,12 +105,12 @@ class MoEAdapter(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # who answers is decided in float32 at least
             gates = self.gates(at_least_float32(read), route)
         x = x.to(self.experts[0].up_proj.weight.dtype)  # a CLIP in half precision may have experts in float32
-        added = torch.zeros_like(x, dtype=gates.dtype)
-        for e, used in enumerate((gates > 0).any(dim=0).tolist()):
-            if used:
-                rows = gates[:, e].nonzero().squeeze(1)
-                added.index_add_(0, rows, gates[rows, e, None, None] * self.experts[e](x[rows]))
-        return added
+        experts, samples = (gates > 0).T.nonzero(as_tuple=True)  # (B k,) each: who answers whom, expert by expert
+        shares = experts.bincount(minlength=len(self.experts)).tolist()
+        parts = zip(self.experts, x[samples].split(shares))
+        outputs = torch.cat([expert(part) for expert, part in parts if len(part)] or [x[:0]])  # (B k, L, D)
+        weighted = gates[samples, experts, None, None] * outputs
+        return torch.zeros_like(x, dtype=gates.dtype).index_add(0, samples, weighted)
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
@@ -277,6 +277,7 @@ class MoEClip(nn.Module):
     ) -> Tensor:
         """images (B, 3, H, W) -> features (B, D), not normalised. noise (layers, B, E): the routers' noise, if given."""
         task = self.task_indices(task, len(images))
+        images = images.to(self.clip.visual.transformer.get_cast_dtype())  # of a CLIP in another precision
         if (task < 0).all():
             return self.clip.encode_image(images)
         first = torch.zeros_like(task)

@@ -162,10 +162,10 @@ def _claim(out, settings):
     """Note the settings of a new run in its folder, or check that the run in it has the same."""
     file = out / SETTINGS
     if not file.exists():
-        replace_file(file, lambda path: path.write_text(json.dumps(settings, indent=2) + "\n"))
+        replace_file(file, lambda path: path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8"))
         return
     try:
-        held = dict(json.loads(file.read_text()))
+        held = dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}). Delete {out} to start this run again.") from error
     before, now = (pd.json_normalize(part, max_level=1).to_dict("records")[0] for part in (held, settings))

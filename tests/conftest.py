@@ -1,6 +1,8 @@
 """Fixtures. Tests against the official code's values or real images skip where their folders are missing."""
 
+import json
 import os
+from dataclasses import replace
 
 import open_clip
 import pytest
@@ -10,17 +12,26 @@ from helpers import ROOT, SHARED
 from mini_lib import mini_mtil
 from mini_lib.embedded import tiny
 
+TOGETHER = {  # files that make something costly once -> about as many seconds
+    "test_assignments.py": 150, "test_browser.py": 60, "test_book.py": 60, "test_notebooks_alike.py": 40, "test_wheel.py": 10,
+    "test_a5.py": 10, "test_mtil.py": 20, "test_cost.py": 10, "test_results.py": 5, "test_cil.py": 10,
+}  # fmt: skip
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
-@pytest.fixture
-def golden(request):
+@pytest.fixture(scope="session")
+def golden():
     """The folder of values computed by the official code: all of them where they are, else the subset in tests/golden."""
-    if (SHARED / "golden").is_dir():
-        return SHARED / "golden"
-    if request.path.name in ("test_metrics.py", "test_reported.py"):  # they read what lies beside the full set
-        pytest.skip("ZSCL's matrices are not here (set MOE_SHARED to the folder that has reference/zscl_matrices)")
-    return ROOT / "tests" / "golden"
+    full = SHARED / "golden"
+    return full if full.is_dir() else ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The folder with tables that others have published."""
+    if not (SHARED / "reference").is_dir():
+        pytest.skip("the published tables are not here (set MOE_SHARED to the folder that has reference/)")
+    return SHARED / "reference"
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +53,26 @@ def clip():
     return tiny.build(width=64, vision_layers=2, text_layers=2).requires_grad_(False).eval()
 
 
+@pytest.fixture(scope="session")
+def drawn():
+    """MiniMTIL with 10 training and 4 test images a class, drawn once."""
+    return mini_mtil(seed=0, train_per_class=10, test_per_class=4)
+
+
 @pytest.fixture
-def small():
-    """Three tasks of MiniMTIL with 10 training and 4 test images a class."""
-    benchmark = mini_mtil(seed=0, train_per_class=10, test_per_class=4)
-    benchmark.tasks = benchmark.tasks[:3]
-    return benchmark
+def small(drawn):
+    """Three tasks of MiniMTIL with 10 training and 4 test images a class; a test may change it."""
+    tasks = [replace(task) for task in drawn.tasks[:3]]
+    return replace(drawn, tasks=tasks, settings=dict(drawn.settings), captions=list(drawn.captions))
+
+
+def pytest_collection_modifyitems(items):
+    """Each notebook, and each file whose fixtures are made once, in one process; notebooks first, the longest ahead.
+
+    Short tests then fill the gaps at the end (pytest-xdist with --dist loadgroup --no-loadscope-reorder).
+    """
+    seconds = json.loads((ROOT / "notebooks" / "seconds.json").read_text())
+    for item in items:
+        if item.path.suffix == ".ipynb" or item.path.name in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: -seconds.get(item.path.stem, TOGETHER.get(item.path.name, 0)))

@@ -57,8 +57,8 @@ def test_wrong_rows(row):
 
 
 @pytest.mark.parametrize("order, method", REPORTED)
-def test_reported_matrices(golden, order, method):
-    file = golden.parent / "reference" / "zscl_matrices" / f"zsclrepo_{order}_{method}.csv"
+def test_reported_matrices(reference, order, method):
+    file = reference / "zscl_matrices" / f"zsclrepo_{order}_{method}.csv"
     with open(file, newline="") as opened:
         rows = [r for r in csv.reader(opened) if r]
     values = [[float(v) for v in row[-11:]] for row in rows[-11:]]

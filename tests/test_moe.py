@@ -1,12 +1,13 @@
 """MoEClip: the original path, batches of mixed tasks, what training may touch, activate–freeze."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import open_clip
 import pytest
 import torch
 
-from mini_lib.clip import encode_text_trimmed
+from mini_lib.clip import class_embeddings, class_logits, encode_text_trimmed
 from mini_lib.moe import MoEClip
 
 
@@ -152,11 +153,140 @@ def test_deep_copy_is_independent(clip, images):
     assert not torch.equal(model.encode_image(images, "a"), clip.encode_image(images))
 
 
-def test_an_error_leaves_no_route_behind(clip, images):
-    model = stirred(clip)
+def snapshot(clip):
+    """All that hangs on a CLIP's modules: parts, hooks, and what was set on an object itself."""
+    return {
+        name: {key: list(value) if isinstance(value, dict) else value for key, value in vars(module).items()}
+        for name, module in clip.named_modules()
+    }
+
+
+class Broken(torch.nn.Module):
+    """An expert that fails, or is interrupted."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error, self.up_proj = error, torch.nn.Linear(1, 1)
+
+    def forward(self, x):
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("an expert fails"), KeyboardInterrupt()], ids=type)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_nothing_is_ever_left_on_clip(clip, images, tokens, error, checkpointing):
+    model, before = stirred(clip, checkpointing=checkpointing), snapshot(clip)
+    features = clip.encode_image(images), clip.encode_text(tokens)
+    model.train().encode_image(images, "a").sum().backward()
+    for layers in (model.image_layers, model.text_layers):
+        layers[-1].experts = torch.nn.ModuleList(Broken(error) for _ in layers[-1].experts)
+    for encode, given in ((model.encode_image, images), (model.encode_text, tokens)):
+        with pytest.raises(type(error)):
+            encode(given, "a")
+    assert snapshot(clip) == before
+    assert torch.equal(clip.encode_image(images), features[0]) and torch.equal(clip.encode_text(tokens), features[1])
     with pytest.raises(RuntimeError):
-        model.encode_image(torch.randn(6, 3, 16, 16), "a")
-    assert torch.equal(clip.encode_image(images), model.encode_image(images))
+        model.encode_image(torch.randn(6, 3, 16, 16), "a")  # open_clip itself fails
+    assert snapshot(clip) == before
+
+
+def test_two_on_one_clip_do_not_see_each_other_in_two_threads(clip, images, tokens):
+    """Of different depths, so that each would notice the other's experts, and with texts of different lengths."""
+    first, second = stirred(clip), stirred(clip, image_at=[0], text_at=[])
+    longer, shorter = tokens, tokens[[0, 2]]
+    with torch.no_grad():
+        wanted = {
+            first: (first.encode_image(images, "a"), first.encode_text(longer, "b")),
+            second: (second.encode_image(images, "b"), second.encode_text(shorter, "a")),
+        }
+
+    @torch.no_grad()
+    def work(model, tasks, texts):
+        found = [(model.encode_image(images, tasks[0]), model.encode_text(texts, tasks[1])) for _ in range(40)]
+        return all(torch.equal(a, b) for pair in found for a, b in zip(pair, wanted[model]))
+
+    with ThreadPoolExecutor(2) as pool:
+        right = [pool.submit(work, first, "ab", longer), pool.submit(work, second, "ba", shorter)]
+        assert all(future.result() for future in right)
+
+
+def test_one_model_serves_two_threads(clip, images):
+    model = stirred(clip)
+    with torch.no_grad():
+        wanted = {task: model.encode_image(images, task) for task in "ab"}
+
+    @torch.no_grad()
+    def work(task):
+        return all(torch.equal(model.encode_image(images, task), wanted[task]) for _ in range(40))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(pool.map(work, "ab"))
+
+
+@pytest.mark.slow
+def test_compiled_encoders_give_the_same(clip, images, tokens):
+    model = stirred(clip)
+    with torch.no_grad():
+        for encode, given in ((model.encode_image, images), (model.encode_text, tokens)):
+            compiled = torch.compile(encode, backend="eager")  # tracing, without a C++ compiler
+            for task in ("a", "b", None, torch.tensor([0, 1, -1, 0, 1, -1])[: len(given)]):
+                torch.testing.assert_close(compiled(given, task), encode(given, task))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions(clip, images, tokens, dtype):
+    model = stirred(clip)
+    with torch.no_grad():
+        wanted = model.encode_image(images, "a"), model.encode_text(tokens, "b"), clip.encode_image(images)
+        model.to(dtype)
+        found = model.encode_image(images, "a"), model.encode_text(tokens, "b"), model.encode_image(images)
+    for ours, theirs in zip(found, wanted):
+        assert ours.dtype == dtype
+        cosine = torch.nn.functional.cosine_similarity(ours.double(), theirs.double())
+        assert cosine.min() > (0.999999 if dtype == torch.float64 else 0.99)
+
+
+def test_experts_in_float32_on_a_clip_in_bf16(clip, images, tokens):
+    wanted = stirred(copy.deepcopy(clip)).encode_image(images, "a")
+    model = stirred(clip.to(torch.bfloat16)).train()
+    assert model.image_layers[0].experts[0].up_proj.weight.dtype == torch.float32
+    loss = model(images, tokens[:, None], "a", torch.tensor([0, 1, 2, 3, 0, 1]))
+    loss.backward()
+    gradients = [p.grad for p in model.image_layers.parameters() if p.grad is not None]
+    assert loss.dtype == torch.float32 and gradients and all(g.dtype == torch.float32 for g in gradients)
+    found = model.eval().encode_image(images, "a")
+    assert torch.nn.functional.cosine_similarity(found.float(), wanted).min() > 0.99
+
+
+# As one module
+
+
+def test_forward_is_logits_or_loss(clip, images, tokens):
+    model, labels = stirred(clip), torch.tensor([0, 1, 2, 3, 0, 1])
+    logits = model(images, tokens.unflatten(0, (2, 2)), "a")
+    classes = class_embeddings(lambda tokens: model.encode_text(tokens, "a"), tokens.unflatten(0, (2, 2)))
+    assert torch.equal(logits, class_logits(clip, model.encode_image(images, "a"), classes)) and logits.shape == (6, 2)
+    four = model(images, tokens[:, None], "a")
+    loss = model(images, tokens[:, None], "a", labels, 0.2)
+    assert torch.equal(loss, torch.nn.functional.cross_entropy(four, labels, label_smoothing=0.2))
+
+
+def test_a_data_parallel_wrapper_gives_the_same_gradients(clip, images, tokens, tmp_path):
+    model, labels = stirred(clip), torch.tensor([0, 1, 2, 3, 0, 1])
+    model(images, tokens[:, None], "a", labels).backward()
+    wanted = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    file = (tmp_path / "store").as_uri()
+    torch.distributed.init_process_group("gloo", init_method=file, rank=0, world_size=1)
+    try:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+        wrapped(images, tokens[:, None], "a", labels).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    found = dict(model.named_parameters())
+    assert len(wanted) > 10
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name].grad, gradient)
 
 
 @pytest.mark.parametrize(

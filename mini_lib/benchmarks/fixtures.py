@@ -99,9 +99,9 @@ def write(
     made = {"classes": classes, "train": train, "test": test, "size": size, "seed": seed}
     note = root / "drawn.json"
     if root.is_dir() and any(root.iterdir()):
-        if not note.is_file() or json.loads(note.read_text())["made"] != made:
+        if not note.is_file() or json.loads(note.read_text(encoding="utf-8"))["made"] != made:
             raise ValueError(f"{root} holds something else than these drawings: take another folder, or delete it.")
-        return json.loads(note.read_text())["names"]
+        return json.loads(note.read_text(encoding="utf-8"))["names"]
     rng, written = np.random.default_rng(seed), {}
     for name, writer in WRITERS.items():
         count = min(classes or 512, SOURCES[name].classes)

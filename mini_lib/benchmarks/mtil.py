@@ -126,7 +126,7 @@ def read_split_file(
     source = SOURCES[name]
     base = Path(root).expanduser() / source.images
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         parts = {part: [(str(p), int(y), str(c)) for p, y, c in content[part]] for part in ("train", "val", "test")}
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(

@@ -58,7 +58,7 @@ class TinyImageNet:
 
     def __init__(self, root: str | Path, split: str):
         folder = Path(root) / "tiny-imagenet-200"
-        wnids = (folder / "wnids.txt").read_text().split()
+        wnids = (folder / "wnids.txt").read_text(encoding="utf-8").split()
         words = dict(line.split("\t", 1) for line in (folder / "words.txt").read_text(encoding="utf-8").splitlines())
         self.classes = [words[wnid].split(",")[0] for wnid in wnids]
         if split == "train":
@@ -66,7 +66,10 @@ class TinyImageNet:
                 (wnid, file) for wnid in wnids for file in sorted((folder / "train" / wnid / "images").glob("*.JPEG"))
             ]
         else:
-            lines = [line.split("\t") for line in (folder / "val" / "val_annotations.txt").read_text().splitlines()]
+            lines = [
+                line.split("\t")
+                for line in (folder / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
+            ]
             files = [(line[1], folder / "val" / "images" / line[0]) for line in lines]
         self.samples = [(file, wnids.index(wnid)) for wnid, file in files]
 

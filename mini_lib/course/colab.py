@@ -45,7 +45,7 @@ def main() -> None:
     print("Installing", ", ".join(wanted))
     with tempfile.TemporaryDirectory() as folder:
         pins = Path(folder, "constraints.txt")
-        pins.write_text("".join(f"{name}=={version(name)}\n" for name in KEPT))
+        pins.write_text("".join(f"{name}=={version(name)}\n" for name in KEPT), encoding="utf-8")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", pins, *wanted]
         sys.exit(subprocess.run(command, check=False).returncode)
 

@@ -21,7 +21,9 @@ def add(commands: Any) -> None:
         "write into every notebook what all share (first cell, link to Colab, minutes), and the minutes into README.md"
     )
     notebooks = commands.add_parser("notebooks", help="for maintainers: keep the notebooks alike", description=text)
-    notebooks.add_argument("command", nargs="?", choices=["time"], help="measure the seconds of notebooks instead")
+    notebooks.add_argument(
+        "command", nargs="?", choices=["run", "time"], help="execute notebooks and save, or only time them"
+    )
     notebooks.add_argument(
         "numbers", nargs="*", metavar="NN", help="of the notebooks to measure; all if there are none"
     )
@@ -72,7 +74,7 @@ def _check(options):
 def _notebooks(options):
     from . import notebooks
 
-    if options.command == "time":
-        notebooks.measure(options.numbers)
-    else:
+    if options.command is None:
         notebooks.write()
+    else:
+        {"run": notebooks.rerun, "time": notebooks.measure}[options.command](options.numbers)

@@ -25,7 +25,7 @@ def load_parameters(notebook: str | Path, file: str | Path, changes: Sequence[st
     """
     known = papermill.inspect_notebook(str(notebook))
     try:
-        parameters = yaml.safe_load(Path(file).read_text()) or {}
+        parameters = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(parameters, dict):
@@ -53,23 +53,29 @@ def _number(value):
         return value
 
 
+def kernel_environment() -> dict[str, str]:
+    """What a kernel that nobody watches needs in its environment."""
+    path = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),  # it finds this library also where it is not installed
+        "TQDM_DISABLE": "1",  # it prints a line for each task instead of bars
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),  # threads that spin wait for each other
+    }
+
+
 def run_with_papermill(notebook: str | Path, executed: Path | None, **options) -> nbformat.NotebookNode:
     """papermill, without bars, in a kernel that finds this library also where it is not installed.
 
     Returns the executed notebook. Raises RuntimeError with the sentence of a cell's error.
     """
-    os.environ["TQDM_DISABLE"] = "1"  # the kernel prints a line a task instead of bars
-    path = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
+    os.environ.update(kernel_environment())
     try:
         return papermill.execute_notebook(
             str(notebook),
             executed and str(executed),
             kernel_name="python3",
             progress_bar=False,
-            extra_arguments=[
-                "--log-level=CRITICAL"
-            ],  # after Ctrl-C the kernel would log a traceback; errors come anyway
+            extra_arguments=["--log-level=CRITICAL"],  # or Ctrl-C would log a traceback; a cell's errors come anyway
             **options,
         )
     except papermill.PapermillExecutionError as error:

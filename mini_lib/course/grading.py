@@ -58,7 +58,7 @@ def nbgrader(*arguments: str, out: Path, seconds: float | None = SUBMISSION_SECO
 def make(out: Path = OUT, cell_seconds: int = CELL_SECONDS) -> list[Path]:
     """Write the student's version of every assignment to out/release/ and its tests to the gradebook. -> notebooks"""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "nbgrader_config.py").write_text(CONFIG.format(cell_seconds))
+    (out / "nbgrader_config.py").write_text(CONFIG.format(cell_seconds), encoding="utf-8")
     for name, path in sources().items():
         (out / "source" / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, out / "source" / name)

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 from ..studies import ROOT
-from .execute import run_with_papermill
+from .execute import kernel_environment, run_with_papermill
 
 SECONDS = "notebooks/seconds.json"
 GITHUB, COLAB = "https://github.com/", "https://colab.research.google.com/github/"  # Colab opens what lies at GitHub
@@ -42,8 +44,8 @@ if "google.colab" in sys.modules and importlib.util.find_spec("mini_lib") is Non
 import mini_lib  # elsewhere installed by `make run`, `make lab` or `pip install -e .` in the repository's folder
 """
 CLONE = """\
-clone = ["git", "-c", "advice.detachedHead=false", "clone", "--quiet", "--depth=1", "--branch=v{version}"]
-        subprocess.run([*clone, "{address}", course], check=True)"""
+subprocess.run(["git", "-c", "advice.detachedHead=false", "clone", "--quiet", "--depth=1", "--branch=v{version}",
+                        "{address}", course], check=True)"""
 REFUSE = """raise FileNotFoundError("course is missing: README.md says under 'In Colab' how to get it here")"""
 
 
@@ -112,24 +114,46 @@ def filled(root: Path = ROOT) -> dict[Path, str]:
     return texts
 
 
+def _numbered(numbers: Sequence[str], root: Path) -> list[Path]:
+    paths = {path.stem.split("_")[0]: path for path in notebooks(root)}
+    if unknown := [number for number in numbers if number not in paths]:
+        raise ValueError(f"there is no notebook {', '.join(unknown)}, only {', '.join(paths)}.")
+    return [paths[number] for number in numbers or paths]
+
+
 def measure(numbers: Sequence[str], root: Path = ROOT) -> None:
     """Run the notebooks with these numbers ("03", "A1"; all if there are none) and note the seconds of each.
 
     With default parameters, as papermill runs them; nothing is written but the seconds. Raises ValueError where a number
     has no notebook.
     """
-    paths = {path.stem.split("_")[0]: path for path in notebooks(root)}
-    if unknown := [number for number in numbers if number not in paths]:
-        raise ValueError(f"there is no notebook {', '.join(unknown)}, only {', '.join(paths)}.")
-    for number in numbers or paths:
-        path = paths[number]
+    for path in _numbered(numbers, root):
         print(f"{path.stem}: ", end="", flush=True)
         notebook = run_with_papermill(path, None, cwd=str(path.parent))
         seconds = json.loads((root / SECONDS).read_text(encoding="utf-8"))
         seconds[path.stem] = math.ceil(notebook.metadata.papermill["duration"])
-        seconds = {path.stem: seconds[path.stem] for path in paths.values() if path.stem in seconds}
+        seconds = {other.stem: seconds[other.stem] for other in notebooks(root) if other.stem in seconds}
         (root / SECONDS).write_text(json.dumps(seconds, indent=1) + "\n", encoding="utf-8")
         print(seconds[path.stem], "seconds")
+
+
+def rerun(numbers: Sequence[str], root: Path = ROOT) -> None:
+    """The command `notebooks run`: execute these notebooks ("03", "A1") with their defaults, and save what they give.
+
+    What a test refuses is not saved: widgets' states, which no kernel stands behind, and times.
+    """
+    for path in _numbered(numbers, root):
+        print(path.stem, flush=True)
+        notebook = nbformat.read(path, as_version=4)
+        client = NotebookClient(
+            notebook, timeout=None, record_timing=False, resources={"metadata": {"path": path.parent}}
+        )
+        try:
+            client.execute(env=kernel_environment())
+        except CellExecutionError as error:
+            raise RuntimeError(f"{path.name}: {error.ename}: {error.evalue}") from error
+        notebook.metadata.pop("widgets", None)
+        nbformat.write(notebook, path)
 
 
 def write(root: Path = ROOT) -> None:

@@ -35,7 +35,7 @@ def save(model: Any, rows: torch.Tensor, facts: dict[str, Any], weights: Path = 
     tensors["token_embedding.rows"] = rows.int()
     save_file(tensors, weights)
     facts = {**facts, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
-    card.write_text(json.dumps(facts, indent=2) + "\n")
+    card.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def load(weights: Path = WEIGHTS, card: Path = CARD) -> CLIP:
@@ -45,7 +45,7 @@ def load(weights: Path = WEIGHTS, card: Path = CARD) -> CLIP:
     saw are different from each other, though without meaning.
     Raises ValueError where the file is not the one that the card describes.
     """
-    expected = json.loads(card.read_text())
+    expected = json.loads(card.read_text(encoding="utf-8"))
     if not weights.exists() or hashlib.sha256(weights.read_bytes()).hexdigest() != expected["sha256"]:
         raise ValueError(
             f"{weights} is missing or not the file that {card.name} describes (wrong SHA-256). Restore it with "

@@ -1,4 +1,4 @@
-"""What every continual learner is: a method, its settings, and the register of all. Built in notebooks 02 and 07."""
+"""What every continual learner is: a method, its settings, and the register of all. Shown in notebook 08."""
 
 import dataclasses
 import inspect

@@ -72,7 +72,7 @@ def compete(study: Study, name: str, order: int, seed: int, out: str | Path) -> 
         "seed": seed,
         "seconds": round(seconds_learned(folder), 1),
         "trained_parameters": learner.trained_parameters,
-        "peak_memory_mb": round(peak_memory() / 1e6),
+        "peak_memory_mb": peak_memory(),
         "settings": json.dumps(study.contestants[name][1], sort_keys=True),
     }
     results = [(name, matrix, routing)] + [(name + j.label, j.matrix, j.routing) for j in judges]
@@ -80,13 +80,16 @@ def compete(study: Study, name: str, order: int, seed: int, out: str | Path) -> 
     return table[COLUMNS]
 
 
-def peak_memory() -> int:
-    """The most bytes that this process has held, on the GPU where there is one."""
+def peak_memory() -> int | None:
+    """The most megabytes that this process has held, on the GPU where there is one; None where nobody counts them."""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    import resource  # not there on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return round(torch.cuda.max_memory_allocated() / 1e6)
+    try:
+        import resource  # not there on Windows
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
 
 class Judge:

@@ -193,7 +193,7 @@ def machine_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     found = Path("/proc/cpuinfo")
-    lines = found.read_text().splitlines() if found.exists() else []
+    lines = found.read_text(encoding="utf-8").splitlines() if found.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 

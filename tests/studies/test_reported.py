@@ -29,11 +29,11 @@ def test_means_are_those_of_their_rows(benchmark, order):
     assert compared == {1: 27, 2: 3}[order]
 
 
-def test_zscl_s_rows_are_those_of_its_matrices(golden):
+def test_zscl_s_rows_are_those_of_its_matrices(reference):
     names = {"continual_ft": "fine-tuning", "lwf": "lwf", "icarl": "icarl", "lwf_vr": "lwf-vr", "wise_ft": "wise-ft",
              "zscl_star": "zscl, without weight ensembling", "zscl": "zscl"}  # fmt: skip
     for file, method in names.items():
-        path = golden.parent / "reference" / "zscl_matrices" / f"zsclrepo_order1_{file}.csv"
+        path = reference / "zscl_matrices" / f"zsclrepo_order1_{file}.csv"
         matrix = AccuracyMatrix(ORDERS[1], pd.read_csv(path, index_col=0).to_numpy())
         for metric, column in matrix.per_task()[["transfer", "average", "last"]].items():
             part = TABLE[(TABLE.benchmark == "MTIL, Order I") & (TABLE.method == method) & (TABLE.metric == metric)]
