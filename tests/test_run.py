@@ -170,7 +170,7 @@ def test_out_that_is_a_file(clip, tokenizer, small, tmp_path):
     "name, settings, words",
     [
         ("lwff", {}, "method 'lwff' is unknown; there are"),
-        ("fine-tuning", {"rate": 1}, "cannot be made with"),
+        ("fine-tuning", {"rate": 1}, "has no setting 'rate'; it has accumulation"),
         ("moe-adapters", {}, "needs reference images"),
         ("moe-adapters", {"selector": "oracle"}, "'ddas', 'known' or 'none'"),
     ],
@@ -219,7 +219,7 @@ def test_what_saves_memory_leaves_the_losses_as_they_are(clip, tokenizer, small,
             assert torch.equal(ours.counts, theirs.counts) and ours.counts.sum() > 0
     half, _ = losses_of(name, clip, tokenizer, small, monkeypatch, precision="bf16")
     assert half.dtype == torch.float32 and not torch.equal(half, plain)
-    torch.testing.assert_close(half, plain, atol=0.02, rtol=0)
+    torch.testing.assert_close(half, plain, atol=0.04, rtol=0)  # bf16: steps of 0.016 near a loss of 3
 
 
 @pytest.mark.parametrize("name", ["fine-tuning", "adapter-per-task"])  # no noise in the gate, so that parts are alike

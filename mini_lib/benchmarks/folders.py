@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from torchvision.transforms import Compose
 
 from ..clip import train_transform
-from ..embedded.pairs import draw_pairs
+from ..embedded.pairs import reference_pairs
 from .base import Benchmark, ImageDataset, Task, hold_out
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
@@ -56,7 +56,7 @@ def folders(
     present = _subfolders(root, "one folder a task")
     names = list(tasks) if tasks else [p.name for p in present]
     made = [_task(root / name, preprocess, tuple(templates), val_part, seed) for name in names]
-    images, captions = draw_pairs(1500, seed=[seed, 99])
+    images, captions = reference_pairs(seed)
     images = images_in(Path(reference), "the reference images") if reference else list(images)
     settings = {
         "root": str(root.resolve()),
@@ -68,7 +68,7 @@ def folders(
         "images": [[len(task.train), len(task.val), len(task.test)] for task in made],
         "classes": [len(task.classnames) for task in made],
     }
-    return Benchmark("folders", made, Upright(images, [0] * len(images), preprocess), settings, captions)
+    return Benchmark("folders", made, Upright(images, [0] * len(images), preprocess), settings, list(captions))
 
 
 def _task(folder, preprocess, templates, val_part, seed):

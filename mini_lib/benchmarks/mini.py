@@ -5,6 +5,7 @@ works partly, training helps, and training on one task harms the others.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch.utils.data import TensorDataset
 
 from ..embedded.drawing import COLOURS, LETTERS, NUMBERS, PATTERNS, SIZE, glyph_mask, pattern_mask, shape_mask
-from ..embedded.pairs import article, draw_pairs, to_tensor
+from ..embedded.pairs import article, reference_pairs, to_tensor
 from .base import Benchmark, Task, draw_shots
 
 ORDERS = {
@@ -116,6 +117,7 @@ def _neon(shape, rng):
     return night + lamp + mirror
 
 
+@lru_cache(maxsize=4)
 def _handwritten(seed, count_train, count_test):
     """The real digits that scikit-learn ships (8 x 8, 1,797 scans), enlarged, as blue ink on manila paper.
 
@@ -173,12 +175,16 @@ def draw_task(
     style, things, _, _ = looks[name]
     if style is None:
         return _handwritten(seed, train_per_class, test_per_class)
-    parts = []
-    for part, count in enumerate((train_per_class, test_per_class)):
-        rng = np.random.default_rng([seed, part, first + sorted(looks).index(name)])
-        images = np.stack([style(thing, rng) for thing in things for _ in range(count)])
-        parts.append(((np.clip(images, 0, 1) * 255).astype(np.uint8), np.repeat(np.arange(len(things)), count)))
-    return parts
+    place = first + sorted(looks).index(name)
+    counts = enumerate((train_per_class, test_per_class))
+    return [_draw(style, tuple(things), (seed, part, place), count) for part, count in counts]
+
+
+@lru_cache(maxsize=32)  # a benchmark of other shots or in another order has the same images
+def _draw(style, things, seed, count):
+    rng = np.random.default_rng(seed)
+    images = np.stack([style(thing, rng) for thing in things for _ in range(count)])
+    return (np.clip(images, 0, 1) * 255).astype(np.uint8), np.repeat(np.arange(len(things)), count)
 
 
 def as_task(
@@ -230,7 +236,7 @@ def mini_mtil(
         as_task(name, *TASKS[name][2:], draw_task(name, seed, train_per_class, test_per_class), shots, seed)
         for name in ORDERS[order]
     ]
-    images, captions = draw_pairs(1500, seed=[seed, 99])
+    images, captions = reference_pairs(seed)
     settings = {
         "seed": seed,
         "order": order,
@@ -239,4 +245,4 @@ def mini_mtil(
         "shots": shots,
     }
     reference = TensorDataset(to_tensor(images), torch.zeros(len(images)).long())
-    return Benchmark("mini", tasks, reference, settings, captions)
+    return Benchmark("mini", tasks, reference, settings, list(captions))

@@ -5,6 +5,7 @@ from notebook 00 on, looked at in notebook 01.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -104,6 +105,13 @@ def draw_pairs(count: int, seed: int | Sequence[int]) -> tuple[np.ndarray, list[
         caption = TEMPLATES[rng.integers(len(TEMPLATES))].format(phrase(kind, name, ink, paper, rng))
         captions.append(caption + "." if rng.random() < 0.5 else caption)
     return images, captions
+
+
+@lru_cache(maxsize=4)
+def reference_pairs(seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The reference of a benchmark: 1,500 images that stand for what CLIP knows already, and their captions."""
+    images, captions = draw_pairs(1500, seed=[seed, 99])
+    return images, tuple(captions)
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:

@@ -76,7 +76,8 @@ class TrainingSettings(Settings):
 def one_of(name: str, value: Any, known: Iterable) -> None:
     """Raises ValueError unless a setting is one of the values that there are."""
     if value not in tuple(known):
-        raise ValueError(f"{name} is one of {', '.join(map(repr, known))}, not {value!r}.")
+        *others, last = map(repr, known)
+        raise ValueError(f"{name} is {', '.join(others)} or {last}, not {value!r}.")
 
 
 def whole_number(name: str, value: Any, at_least: float = -math.inf) -> None:

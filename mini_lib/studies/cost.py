@@ -220,8 +220,8 @@ def measure_all(
     batch: images a step, classes: prompts a step, steps: how many are timed; None takes what suits the machine.
     """
     cuda = torch.cuda.is_available()
-    batch, classes = batch or (64 if cuda else 8), classes or (100 if cuda else 20)
-    steps = (20 if cuda else 5) if steps is None else steps
+    usual = (64, 100, 20) if cuda else (8, 20, 5)
+    batch, classes, steps = (own if said is None else said for said, own in zip((batch, classes, steps), usual))
     if batch < 1 or classes < 1 or steps < 0:
         raise ValueError("--batch and --classes are at least 1, --steps is at least 0.")
     device = torch.device("cuda" if cuda else "cpu")

@@ -75,6 +75,7 @@ def test_mini_mtil_refuses(arguments, words):
         mini_mtil(**arguments)
 
 
+@pytest.mark.slow
 def test_twelve_tasks_are_minimtil_and_five_more():
     benchmark, mini = twelve_tasks(seed=1, order=2), mini_mtil(seed=1, order=2)
     assert [task.name for task in benchmark.tasks] == [*ORDERS[2], *MORE] and len(MORE) == 5

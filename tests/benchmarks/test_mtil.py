@@ -337,7 +337,7 @@ def test_absent_data_is_named_at_once_with_the_remedy(fresh):
     for expected in (
         "- mnist: MNIST/raw must hold train-images-idx3-ubyte, ", "--download fetches train-images-idx3-ubyte.gz",
         "- cars: stanford_cars must hold cars_test_annos_withlabels.mat; its links are dead; issue 7545",
-        "- tinyimagenet: tiny-imagenet-200 must hold wnids.txt; ", f"benchmarks check --root {fresh}",
+        "- tinyimagenet: tiny-imagenet-200 must hold wnids.txt; ", f"mini_lib data --root {fresh}",
     ):  # fmt: skip
         assert expected in words
     with pytest.raises(ValueError, match="12 of the data sets wanted are not under"):

@@ -8,6 +8,8 @@ from helpers import ROOT, code, mark, needs_nbgrader, read
 
 from mini_lib.course import grading
 
+pytestmark = pytest.mark.slow
+
 PATH = ROOT / "notebooks/assignments/A5_an_experiment.ipynb"
 SCHEME = re.compile(r"=== BEGIN MARK SCHEME ===\n(.*?)=== END MARK SCHEME ===", re.DOTALL)
 

@@ -14,6 +14,8 @@ from helpers import ROOT, mark, needs_nbgrader, read
 from mini_lib.course import grading
 from mini_lib.course.checks.graded import Wrong, personal
 
+pytestmark = pytest.mark.slow
+
 SOURCES = {name: path for name, path in grading.sources().items() if not grading.by_hand(name)}
 BANKS = {name: runpy.run_path(str(ROOT / f"tests/course/wrong_answers/{name.lower()}.py"))["WRONG"] for name in SOURCES}
 HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS", re.DOTALL)

@@ -13,9 +13,12 @@ from mini_lib.course import book, grading
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NEEDED = ("sphinx", "myst_nb", "furo", "sphinx-mathjax-offline", "nbgrader")
-pytestmark = pytest.mark.skipif(
-    not all(map(find_spec, NEEDED)), reason="Sphinx and the rest are not installed (extras: book, course)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(find_spec, NEEDED)), reason="Sphinx and the rest are not installed (extras: book, course)"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

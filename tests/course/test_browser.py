@@ -19,6 +19,8 @@ from helpers import ROOT
 from nbformat.reader import NotJSONError
 from playwright.sync_api import Error, sync_playwright
 
+pytestmark = pytest.mark.slow
+
 SCREENSHOTS = ROOT / "build" / "screenshots"
 QUICK = {  # parameters: what is looked at here is how a notebook runs, not its numbers
     "00": {"ITERATIONS": 4, "TEST_PER_CLASS": 4},

@@ -98,6 +98,7 @@ def test_interruption_says_how_to_go_on(notebook, tmp_path, monkeypatch, capsys)
         ("MODEL=ViT-B-61", "^ValueError: model 'ViT-B-61' is unknown"),
     ],
 )
+@pytest.mark.slow
 def test_the_pipeline_refuses_in_one_sentence(tmp_path, change, words):
     preset = ROOT / "notebooks/params/mini.yaml"
     with pytest.raises(SystemExit, match=words):
@@ -111,6 +112,7 @@ def test_presets_fit_a_notebook(preset):
     assert any(names <= parameters for parameters in known)
 
 
+@pytest.mark.slow
 def test_dry_run_of_the_paper_s_experiment(tmp_path, capfd):
     """Random ViT-B/16, drawn stand-ins for three of the data sets, every line of the way to the table."""
     file = ROOT / "notebooks" / "params" / "mtil_order1.yaml"
@@ -122,6 +124,7 @@ def test_dry_run_of_the_paper_s_experiment(tmp_path, capfd):
     assert "Report:" in capfd.readouterr().out and (tmp_path / "07_the_full_pipeline.html").exists()
 
 
+@pytest.mark.slow
 def test_dry_run_of_the_few_shot_experiment(tmp_path):
     """Drawn stand-ins for two of the data sets, every line of the way to the tables; a small model, to be quick."""
     file = ROOT / "notebooks" / "params" / "mtil_few_shot.yaml"

@@ -111,6 +111,7 @@ def test_the_repository_stands_in_pyproject(tmp_path):
     assert course.project()[0] == mini_lib.__version__
 
 
+@pytest.mark.slow
 def test_the_command_measures_with_papermill_and_writes_headers_and_readme(tmp_path, capsys):
     """A repository of two notebooks that take no time."""
     (tmp_path / "notebooks/assignments").mkdir(parents=True)
@@ -225,12 +226,14 @@ def in_colab(tmp_path_factory):
     return result, log.read_text() if log.exists() else "", repository
 
 
+@pytest.mark.slow
 def test_each_notebook_starts_alone_in_an_empty_folder_in_colab(in_colab):
     result, _, _ = in_colab
     assert result.returncode == 0, result.stderr[-2000:]
     assert re.findall("ready: (.*)", result.stdout) == [path.stem for path in course.notebooks()]
 
 
+@pytest.mark.slow
 def test_pip_is_asked_once_and_only_for_what_is_missing(in_colab):
     _, asked, _ = in_colab
     line, *pins = asked.splitlines()
@@ -239,6 +242,7 @@ def test_pip_is_asked_once_and_only_for_what_is_missing(in_colab):
     assert [pin.split("==")[0] for pin in pins] == ["torch", "torchvision", "numpy"]
 
 
+@pytest.mark.slow
 def test_a_run_by_papermill_in_colab_takes_the_same_library(in_colab, tmp_path):
     """Where nothing is installed the kernel that papermill starts must find the library, too."""
     repository = in_colab[2]

@@ -29,7 +29,7 @@ def terms(vit):
 
 @pytest.fixture(scope="module")
 def table():
-    return pd.read_csv(cost.RESULTS)
+    return pd.read_csv(cost.FILE)
 
 
 CLAIM = ("image experts", "text experts", "routers", "routers' noise", "one autoencoder")
@@ -134,6 +134,7 @@ def test_the_parts_of_memory():
     ]
 
 
+@pytest.mark.slow
 def test_the_command_writes_rows_and_replaces_them(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cost, "load_clip", lambda name, pretrained: load_clip("tiny", pretrained))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

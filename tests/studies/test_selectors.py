@@ -9,6 +9,8 @@ from mini_lib.benchmarks import mini_mtil
 from mini_lib.studies import selectors as selector_study
 from mini_lib.studies.selectors import ADDED, FACTORS, KNOWN, RULES, added, scores, sent_well, study
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_rules_by_hand():
     errors = torch.tensor([[4.0, 1.0, 8.0], [1.0, 3.0, 2.0], [2.0, 6.0, 1.5]])  # reference, two tasks
