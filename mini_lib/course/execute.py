@@ -59,7 +59,9 @@ def kernel_environment() -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),  # it finds this library also where it is not installed
         "TQDM_DISABLE": "1",  # it prints a line for each task instead of bars
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),  # threads that spin wait for each other
+        "GOMP_SPINCOUNT": os.environ.get(
+            "GOMP_SPINCOUNT", "1000"
+        ),  # on a busy machine, threads that spin hold each other up
     }
 
 
