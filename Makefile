@@ -14,15 +14,15 @@ export GOMP_SPINCOUNT ?= 1000
 run: $(VENV)/installed
 	$(BIN)/python -m mini_lib execute notebooks/07_the_full_pipeline.ipynb notebooks/params/mini.yaml
 
-# A process for each core: more threads in each would only be in each other's way. A5's sweep takes minutes; test_a5.py
+# A process for each core, a file at a time: more threads in each would only be in each other's way. A5's sweep takes minutes; test_a5.py
 # reads what is saved.
 test: $(VENV)/course $(VENV)/book
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder tests notebooks \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests notebooks \
 	    --nbval-lax --nbval-current-env --nbval-cell-timeout=900 --ignore=notebooks/assignments/A5_an_experiment.ipynb
 
 # For those who develop: no notebooks, no browser, no nbgrader, nothing that takes long.
 test-fast: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not slow" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow" tests
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check mini_lib tests
@@ -34,7 +34,7 @@ oldest:
 	$(PYTHON) tests/oldest.py > $(VENV)-oldest.txt
 	$(PYTHON) -m venv --clear $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install --quiet --constraint $(VENV)-oldest.txt --editable '.[$(EXTRAS)]'
-	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not slow" tests
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow" tests
 
 compare: $(VENV)/installed
 	$(BIN)/python -m mini_lib compare tuning

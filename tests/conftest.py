@@ -12,7 +12,7 @@ from helpers import ROOT, SHARED
 from mini_lib import mini_mtil
 from mini_lib.embedded import tiny
 
-TOGETHER = {  # files that make something costly once -> about as many seconds
+SECONDS = {  # of the longer files, about
     "test_assignments.py": 150, "test_browser.py": 60, "test_book.py": 60, "test_notebooks_alike.py": 40, "test_wheel.py": 10,
     "test_a5.py": 10, "test_mtil.py": 20, "test_cost.py": 10, "test_results.py": 5, "test_cil.py": 10,
 }  # fmt: skip
@@ -67,12 +67,6 @@ def small(drawn):
 
 
 def pytest_collection_modifyitems(items):
-    """Each notebook, and each file whose fixtures are made once, in one process; notebooks first, the longest ahead.
-
-    Short tests then fill the gaps at the end (pytest-xdist with --dist loadgroup --no-loadscope-reorder).
-    """
+    """The longest ahead, so that short tests fill the gap at the end (pytest-xdist, a file in one process)."""
     seconds = json.loads((ROOT / "notebooks" / "seconds.json").read_text())
-    for item in items:
-        if item.path.suffix == ".ipynb" or item.path.name in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: -seconds.get(item.path.stem, TOGETHER.get(item.path.name, 0)))
+    items.sort(key=lambda item: -seconds.get(item.path.stem, SECONDS.get(item.path.name, 0)))
