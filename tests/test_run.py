@@ -248,7 +248,7 @@ def test_settings_by_task(clip, tokenizer, small):
     for wrong in ({"iterations": 0}, {"iterations": {"digits": -1}}, {"batch_size": 0}, {"accumulation": 1.5}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} is a whole number, at least 1, not"):
             make_method("fine-tuning", clip, tokenizer, **wrong)
-    with pytest.raises(ValueError, match="precision is one of"):
+    with pytest.raises(ValueError, match="precision is 'float32', 'bf16' or 'fp16', not 'half'"):
         made("fine-tuning", clip, tokenizer, small, precision="half")
 
 
