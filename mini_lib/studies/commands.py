@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+ABLATIONS = ("choices", "parts", "length")
+
 
 def add(commands: Any) -> None:
     """Add this room's commands to the front door's."""
@@ -18,8 +20,8 @@ def add(commands: Any) -> None:
     _add_what(compare)
     text = "MoE-Adapters with one thing changed at a time; what is in the CSVs is not run again"
     ablations = commands.add_parser("ablations", help="change one part of MoE-Adapters at a time", description=text)
-    studies = ["choices", "parts", "length"]
-    ablations.add_argument("study", nargs="?", choices=studies, help=f"{', '.join(studies)}; by default all, in turn")
+    text = f"{', '.join(ABLATIONS)}; by default all, in turn"
+    ablations.add_argument("study", nargs="?", choices=ABLATIONS, help=text)
     _add_what(ablations)
     text = "how well the selector tells known images from unknown ones, by features, block, rule and limit"
     commands.add_parser("selectors", help=text, description=text).set_defaults(run=_selectors)
@@ -38,7 +40,7 @@ def _add_what(parser):
 def _compare(options):
     from .compare import run_study
 
-    for name in [options.study] if options.study else ["choices", "parts", "length"]:
+    for name in [options.study] if options.study else ABLATIONS:
         run_study(name, options.names, options.orders, options.seeds, options.work, options.out)
 
 
