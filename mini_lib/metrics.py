@@ -86,5 +86,5 @@ class AccuracyMatrix:
     @classmethod
     def from_csv(cls, path: str | Path) -> "AccuracyMatrix":
         """Read what `frame().to_csv(path)` wrote."""
-        table = pd.read_csv(path, index_col=0)
+        table = pd.read_csv(path, index_col=0, float_precision="round_trip")
         return cls(table.columns, table.to_numpy())

@@ -1,23 +1,46 @@
-"""The incremental loop: learn a task, save, evaluate on all tasks, next. Shown in notebooks 02 and 07."""
+"""The incremental loop: learn a task, save, evaluate on all tasks, next. Shown in notebooks 02 and 07.
+
+What a run leaves in its folder is safe from a kill or a power cut at any moment, and is never mixed with another run's.
+"""
 
 import dataclasses
+import hashlib
+import inspect
 import json
+import math
 import os
+import platform
+import shutil
+import socket
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import PIL
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from . import __version__
+from .clip import class_embeddings, class_logits
 from .metrics import AccuracyMatrix
 from .training import loader, progress, seed_everything
 
-CHECKPOINT, MATRIX, ROUTING, SETTINGS = "checkpoint.safetensors", "matrix.csv", "routing.csv", "settings.json"
+CHECKPOINT, MATRIX, ROUTING, VALIDATION = "checkpoint.safetensors", "matrix.csv", "routing.csv", "validation.csv"
+SETTINGS, DIGESTS = "settings.json", "digests.json"  # what the run is, and what its files ought to be
+LOCK, HOLDER = "lock", "running.json"  # while a process writes here: the system's lock, and whose it is
+PART = ".part-"  # folders of files that are being written
+FORMAT = 2  # of the folder; 1 had no digests
+TOLERANCE = 1e-3  # between two machines' outputs of one model
+_begun: dict[Path, str] = {}  # folders that this process has written to -> which run it is
 
 
 @torch.no_grad()
@@ -27,7 +50,9 @@ def evaluate(
     """Accuracy in percent on a task's test images (or `dataset`), and the routers that the method selected.
 
     The second is a LongTensor with one index an image, or None for a method that selects nothing. batch_size: images
-    judged at once, as many as in the official code, whose selector decides once for all of them.
+    judged at once, as many as in the official code, whose selector decides once for all of them. Raises ValueError for
+    labels that are no indices into the task's class names and for scores of another shape, FloatingPointError for scores
+    that are no finite numbers.
     """
     correct, selected = [], []
     for images, labels in loader(task.test if dataset is None else dataset, batch_size):
@@ -45,6 +70,7 @@ def evaluate(
             raise FloatingPointError(
                 f"{type(method).__name__} gave scores that are no finite numbers on {task.name!r}."
             )
+        _check_labels(labels, len(images), task)
         correct.append(scores.argmax(dim=1).cpu() == labels)
     if not correct:
         raise ValueError(f"task {task.name!r} has no images to test on.")
@@ -52,23 +78,17 @@ def evaluate(
     return accuracy, torch.cat(selected).cpu() if selected else None
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: `write(temporary path)`, then an atomic rename.
-
-    Raises OSError, with the remedy, where that cannot be done; what was there before stays.
-    """
-    temporary = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"{path} cannot be written ({error}). Free some space or take another folder; finished tasks are kept."
-        ) from error
-    finally:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
+def _check_labels(labels, count, task):
+    """Raises ValueError for labels that could not be compared, or only by chance: (B, 1) would be compared with all."""
+    whole = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool)
+    if not whole or labels.shape != (count,):
+        form = f"{tuple(labels.shape)}, {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(f"the labels of task {task.name!r} are one whole number an image, shape ({count},), not {form}.")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < len(task.classnames):
+        raise ValueError(
+            f"task {task.name!r} has labels from {int(labels.min())} to {int(labels.max())}; they are indices into its "
+            f"{len(task.classnames)} class names, from 0 to {len(task.classnames) - 1}."
+        )
 
 
 def run(
@@ -77,16 +97,21 @@ def run(
     out: str | Path,
     log: Callable[[str], object] = print,
     after_task: Callable[[int], object] | None = None,
+    resume: bool = True,
 ) -> AccuracyMatrix:
     """Teach `method` the tasks of `benchmark` one after another; returns its AccuracyMatrix.
 
-    The folder `out` holds settings.json, and after each task checkpoint.safetensors (all that was learned),
-    matrix.csv, and for a method that selects routers routing.csv (percent of test images sent where they belong: to
-    their own router once it is there, to the original CLIP before). The same call again goes on after the last task
-    that was finished, and ends in the same numbers. after_task(number of tasks learned) is called before a row counts
-    as done. What a class-incremental benchmark does not test yet is NaN.
-    Raises ValueError where `out` holds a run of other settings or of another CLIP, or a damaged or missing file, where
-    two tasks have one name, and where the method cannot do what is asked of it; OSError where `out` cannot be written to.
+    The folder `out` holds settings.json, and after each task checkpoint.safetensors (all that was learned), matrix.csv,
+    validation.csv (percent of the task's validation images that are right after it was learned, and that the original
+    CLIP gets right), and for a method that selects routers routing.csv (percent of test images sent where they belong: to
+    their own router once it is there, to the original CLIP before); digests.json says what these ought to be.
+    The same call again goes on after the last task that was finished, and ends in the same numbers. resume: False starts
+    anew; what an earlier process left in `out` is set aside under another name, and nothing is ever deleted.
+    after_task(number of tasks learned) is called before a row counts as done. What a class-incremental benchmark does not
+    test yet is NaN. A task that is worse on its validation images than zero-shot is told as a warning.
+    Raises ValueError where `out` holds anything but this run: one of other settings, data or CLIP, a damaged, exchanged
+    or missing file, something that another process is writing; where two tasks have one name, and where the method cannot
+    do what is asked of it; OSError where `out` cannot be written to.
     """
     out = Path(out)
     names = [task.name for task in benchmark.tasks]
@@ -102,28 +127,33 @@ def run(
             f"{method.name!r} judges an image by the name of its task; {benchmark.name!r} does not tell it."
         )
     method.settings.check_tasks(names)
-    settings = {
-        "method": method.name,
-        "method_settings": dataclasses.asdict(method.settings),
-        "clip": {"checksum": method.start},
-        "benchmark": benchmark.name,
-        "benchmark_settings": benchmark.settings,
-        "tasks": names,
-    }
-    _claim(out, json.loads(json.dumps(settings)))
-    learned, seconds = _resume(method, out)
-    matrix = _read(out / MATRIX, names)
+    settings = json.loads(json.dumps(_identity(method, benchmark)))
+    if not resume and _begun.get(out.resolve()) != _key(settings):
+        _set_aside(out, log)
+    with _one_writer(out, log):
+        _begun[out.resolve()] = _key(settings)
+        folder = _Folder(out, settings, names, log)
+        return _go_on(method, benchmark, folder, log, after_task)
+
+
+def _go_on(method, benchmark, folder, log, after_task):
+    names, out = folder.tasks, folder.out
+    learned, seconds = folder.resume(method)
+    matrix = folder.table(MATRIX)
     if matrix.done not in (learned, learned - 1):
         raise ValueError(
             f"{out} holds results of {matrix.done} tasks but a checkpoint of {learned}: one of the files was lost or "
-            "exchanged. Delete the folder to start this run again."
+            f"exchanged. {folder.again}"
         )
-    routing = _read(out / ROUTING, names)
-    if hasattr(method, "select") and routing.done < matrix.done:
-        raise ValueError(f"{out / ROUTING} is missing or too short. Delete {out} to start this run again.")
-    routing = AccuracyMatrix(names, routing.values[: matrix.done])  # a stop may have come between the two files
+    routing = folder.table(ROUTING, matrix.done if hasattr(method, "select") else 0)
+    validation = folder.read(VALIDATION, needed=method.learns and learned > 0)[0]
+    if method.learns and validation is None:
+        validation = _zero_shot(method, benchmark)
+        folder.write(VALIDATION, validation, 0)
     if matrix.done == len(names):
         log(f"{method.name}: all {len(names)} tasks are done already, in {out}")
+        for line in worse_than_zero_shot(out):
+            log(f"{method.name}: WARNING: {line}")
     for i, task in progress(list(enumerate(benchmark.tasks)), method.name):
         if i >= learned:
             began = time.perf_counter()
@@ -131,9 +161,7 @@ def run(
             method.learn(task)
             method.interrupted = False
             seconds += time.perf_counter() - began
-            facts = {"tasks": str(i + 1), "seconds": f"{seconds:.2f}"}
-            state = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
-            replace_file(out / CHECKPOINT, lambda path: save_file(state, path, metadata=facts))
+            folder.save(method, i + 1, seconds)
         if i >= matrix.done:
             if after_task:
                 after_task(i + 1)
@@ -146,10 +174,17 @@ def run(
             untested = [float("nan")] * (len(names) - len(results))
             if results[0][1] is not None:
                 routing.add_row([well_sent(chosen, j, i) for j, (_, chosen) in enumerate(results)] + untested)
-                replace_file(out / ROUTING, routing.frame().to_csv)
+                folder.write(ROUTING, routing.frame(), i + 1)
+            if method.learns:
+                seed_everything(i)
+                if _has_images(task.val):
+                    validation.loc[task.name, "learned"] = evaluate(method, task, task.val)[0]
+                folder.write(VALIDATION, validation, i + 1)
             matrix.add_row([accuracy for accuracy, _ in results] + untested)
-            replace_file(out / MATRIX, matrix.frame().to_csv)
+            folder.write(MATRIX, matrix.frame(), i + 1)
             log(f"{method.name}: task {i + 1} of {len(names)}, {task.name}: {results[i][0]:.1f} %")
+            for line in worse_than_zero_shot(out, task.name):
+                log(f"{method.name}: WARNING: {line}")
     return matrix
 
 
@@ -158,59 +193,376 @@ def well_sent(chosen: Any, j: int, learned: int) -> float:
     return 100 * (chosen == (j if j <= learned else -1)).double().mean().item()
 
 
-def _claim(out, settings):
-    """Note the settings of a new run in its folder, or check that the run in it has the same."""
-    file = out / SETTINGS
+def worse_than_zero_shot(out: str | Path, only: str | None = None) -> list[str]:
+    """A sentence for each task (or for `only` this one) whose validation images the run in `out` judges worse than zero-shot.
+
+    That is after the task was learned. It names both accuracies in percent, and the setting to change.
+    """
+    file = Path(out) / VALIDATION
     if not file.exists():
-        replace_file(file, lambda path: path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8"))
+        return []
+    validation = pd.read_csv(file, index_col=0, float_precision="round_trip")
+    validation = validation[validation["learned"] < validation["zero-shot"]]
+    rate = json.loads((Path(out) / SETTINGS).read_text(encoding="utf-8"))["method_settings"].get("learning_rate")
+    return [
+        f"{task}: after it was learned, {row['learned']:.1f} % of its validation images are right, {row['zero-shot']:.1f} % "
+        f"by zero-shot: {'change the settings' if rate is None else f'lower learning_rate, here {_of(rate, task):g}'}."
+        for task, row in validation.iterrows()
+        if only in (None, task)
+    ]
+
+
+def _of(rate, task):
+    return rate[task] if isinstance(rate, dict) else rate
+
+
+def _has_images(dataset):
+    return dataset is not None and len(dataset) > 0
+
+
+class _Original:
+    """The CLIP that a method was given, as the judge of a task."""
+
+    def __init__(self, method):
+        self.method = method
+
+    def scores(self, images, task):
+        clip = self.method.clip
+        embeddings = class_embeddings(clip.encode_text, self.method.tokens(task))
+        return class_logits(clip, clip.encode_image(images.to(self.method.device)), embeddings)
+
+
+def _zero_shot(method, benchmark):
+    """Zero-shot accuracy on every task's validation images, before anything is learned."""
+    judge, found = _Original(method), {}
+    for task in progress(benchmark.tasks, "zero-shot"):
+        found[task.name] = evaluate(judge, task, task.val)[0] if _has_images(task.val) else math.nan
+    return pd.DataFrame({"zero-shot": found, "learned": math.nan}).rename_axis("task")
+
+
+# What a run is: everything that its numbers depend on.
+
+
+def _identity(method, benchmark):
+    """The settings that a folder's run must share with a call that goes on with it."""
+    settings = {
+        "format": FORMAT,
+        "method": method.name,
+        "method_settings": dataclasses.asdict(method.settings),
+        "clip": {"checksum": method.start},
+        "benchmark": benchmark.name,
+        "benchmark_settings": benchmark.settings,
+        "tasks": [task.name for task in benchmark.tasks],
+        "data": benchmark.fingerprint(),
+        "outputs": {"clip": method.outputs, "images": _looks(benchmark)},
+        "made_with": {
+            "mini_lib": __version__,
+            "python": platform.python_version(),
+            **{module.__name__: module.__version__ for module in (torch, np, PIL)},
+            "threads": torch.get_num_threads(),
+            "device": str(method.device),
+        },
+    }
+    if not type(method).__module__.startswith("mini_lib."):
+        settings["method_code"] = _code(type(method))
+    return settings
+
+
+def _looks(benchmark):
+    """How the first test image of each task reaches the model, its preprocessing with it: size, mean, deviation."""
+    images = [task.test[0][0] for task in benchmark.tasks if _has_images(task.test)]
+    return [[*image.shape, round(image.mean().item(), 4), round(image.std().item(), 4)] for image in images]
+
+
+def _code(kind):
+    """A digest of a class that somebody wrote: of its functions' sources and its plain attributes."""
+    parts = []
+    for name, value in sorted(vars(kind).items()):
+        function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+        if inspect.isfunction(function):
+            try:
+                parts.append(inspect.getsource(function))
+            except OSError:  # typed at a prompt
+                parts.append(_compiled(function.__code__))
+        elif isinstance(value, (str, int, float, tuple)) and not name.startswith("__"):
+            parts.append(f"{name} = {value!r}")
+    return _digest("\n".join(parts).encode())
+
+
+def _compiled(code):
+    constants = [_compiled(c) if inspect.iscode(c) else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {constants}"
+
+
+def _differences(held, now):
+    """What two identities do not share, a phrase each; and what was only made with something else."""
+
+    def flat(settings):
+        found = {}
+        for key, value in settings.items():
+            nested = isinstance(value, dict) and key not in ("format", "outputs")
+            found |= {f"{key}.{k}": v for k, v in value.items()} if nested else {key: value}
+        return found
+
+    if held.get("method") != now["method"]:
+        return [f"method: {held.get('method')!r} there, {now['method']!r} now"], []
+    before, after = flat(held), flat(now)
+    other, noted = [], []
+    for key in sorted({*before, *after}):
+        a, b = before.get(key), after.get(key)
+        if a == b or (key == "method_code" and None in (a, b)):  # the notebook's own class, and the library's
+            continue
+        if key.startswith("made_with."):
+            noted.append(f"{key.removeprefix('made_with.')} {a} then, {b} now")
+        elif key == "outputs":
+            for what, sentence in (
+                ("clip", "the model computes other features than then: another architecture or activation"),
+                ("images", "test images reach the model otherwise than then: another preprocessing"),
+            ):
+                if not _close(a and a.get(what), b[what]):
+                    other.append(sentence)
+        elif key.startswith("data."):
+            other.append(f"images, labels, class names or prompts of {key.removeprefix('data.')!r} have changed")
+        elif not (key.startswith("benchmark_settings.") and _is_place(a) and _is_place(b)):  # same data elsewhere
+            other.append(f"{key}: {a!r} there, {b!r} now")
+    return other, noted
+
+
+def _close(a, b):
+    a, b = (np.asarray(x, dtype=float) for x in (a, b))
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=TOLERANCE))
+
+
+def _is_place(value):
+    return isinstance(value, str) and Path(value).is_absolute()
+
+
+def _key(settings):
+    """A digest of an identity, but for what is only noted in it."""
+    return _digest(json.dumps({k: v for k, v in settings.items() if k != "made_with"}, sort_keys=True).encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _digest_of_checkpoint(state, facts):
+    """Of everything in a checkpoint: tensors with their names, and what is noted beside them."""
+    value = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, tensor in sorted(state.items()):
+        value.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        value.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return value.hexdigest()[:32]
+
+
+# Where a run is kept: one writer, whole files, and a digest of each.
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all: `write(temporary path)`, flushed to the disk, then renamed.
+
+    Raises OSError, with the remedy, where that cannot be done; what was there before stays.
+    """
+    path = Path(os.path.realpath(path))  # behind a link, the file that it leads to
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=PART, dir=path.parent, ignore_cleanup_errors=True) as folder:
+            temporary = Path(folder, path.name)
+            temporary.touch()
+            mode = temporary.stat().st_mode & 0o777  # what the umask gives; safetensors gives its own files less
+            write(temporary)
+            temporary.chmod(mode)
+            _flush(temporary)
+            os.replace(temporary, path)
+        _flush(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"{path} cannot be written ({error}). Free some space or take another folder; finished tasks are kept."
+        ) from error
+
+
+def _flush(path):
+    """Have a file, or the names in a folder, on the disk and not only in the system's memory."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left of files that it was writing in a folder; for the folder's only writer."""
+    for left in folder.glob(PART + "*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _one_writer(out: Path, log: Callable[[str], object]) -> Iterator[None]:
+    """Raises ValueError while another process, or another call, writes to the folder. The system frees what died."""
+    lock = FileLock(out / LOCK)
+    holder = out / HOLDER
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"{out} is being written to by {_holder(holder)}: wait until that ends, or take another folder."
+        ) from None
+    except NotImplementedError:  # some network disks
+        log(f"{out} lies on a disk without locks: take care that nothing else writes there")
+    except OSError as error:
+        raise OSError(f"{out} cannot be written to ({error}): take another folder.") from error
+    try:
+        facts = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        replace_file(holder, lambda path: path.write_text(json.dumps(facts), encoding="utf-8"))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(file):
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        return f"process {facts['process']} on {facts['host']}, since {facts['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it is just beginning, or ending
+        return "another process"
+
+
+def _is_run(folder):
+    """Whether `run` made what lies in a folder."""
+    if (folder / DIGESTS).is_file():
+        return True
+    try:
+        return {"method", "benchmark", "tasks"} <= set(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _set_aside(out, log):
+    """Give the run that an earlier process left in a folder another name."""
+    if not _is_run(out):
         return
-    try:
-        held = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}). Delete {out} to start this run again.") from error
-    before, now = (pd.json_normalize(part, max_level=1).to_dict("records")[0] for part in (held, settings))
-    # one level flatter, so that the setting is named
-    other = sorted(
-        f"{k}: {before.get(k)!r} there, {now.get(k)!r} now" for k in {*before, *now} if before.get(k) != now.get(k)
-    )
-    if other:
-        raise ValueError(f"{out} holds a run of other settings ({'; '.join(other)}). Take another folder or delete it.")
+    with _one_writer(out, log):
+        pass  # nobody is writing to it
+    number = 1
+    while (aside := out.with_name(f"{out.name}.{number}")).exists():
+        number += 1
+    out.rename(aside)
+    log(f"{out} held an earlier run, which is {aside} now")
 
 
-def _read(file, names):
-    """The matrix in a file, empty where there is none."""
-    if not file.exists():
-        return AccuracyMatrix(names)
-    try:
-        matrix = AccuracyMatrix.from_csv(file)
-    except ValueError as error:  # of pandas or NumPy, or of a row that is too short
-        raise ValueError(f"{file} is damaged ({error}). Delete {file.parent} to start this run again.") from error
-    if matrix.tasks != names:
-        raise ValueError(f"{file} has the tasks {matrix.tasks}, not {names}. Delete {file.parent} to start again.")
-    return matrix
+class _Folder:
+    """A run's folder: whether it is this run's, and whether each file in it is what was written."""
 
+    def __init__(self, out, settings, tasks, log):
+        self.out, self.tasks = out, tasks
+        self.again = (
+            f"Take another folder, or start anew with resume=False (RESUME = False in a notebook), which sets {out} aside."
+        )
+        sweep(out)
+        self.key = _key(settings)
+        results = [name for name in (CHECKPOINT, MATRIX, ROUTING, VALIDATION) if (out / name).exists()]
+        if (out / SETTINGS).exists():
+            self._compare(settings, log)
+        elif results or (out / DIGESTS).exists():
+            raise ValueError(
+                f"{out} holds {', '.join(results or [DIGESTS])} but no {SETTINGS}: whose they are cannot be told. Take "
+                "another folder, or move them away."
+            )
+        else:
+            self._write_json(SETTINGS, settings)
+        if (out / DIGESTS).exists():
+            self.digests = self._json(DIGESTS)
+            if self.digests.get("settings") != self.key:
+                raise ValueError(f"{out / DIGESTS} belongs to other settings than {SETTINGS} says. {self.again}")
+        elif results:
+            raise ValueError(f"{out} has lost its {DIGESTS}. {self.again}")
+        else:
+            self.digests = {"settings": self.key}
+            self._write_json(DIGESTS, self.digests)
 
-def _resume(method, out):
-    """Load the newest checkpoint, if there is one; returns the number of tasks learned and the seconds they took."""
-    file = out / CHECKPOINT
-    if not file.exists():
-        return 0, 0.0
-    try:
-        with safe_open(file, framework="pt") as saved:
-            facts = saved.metadata()
-            state = {name: saved.get_tensor(name) for name in saved.keys()}
-    except SafetensorError as error:
-        raise ValueError(
-            f"the checkpoint {file} is damaged ({error}); delete {out} to start this run again."
-        ) from error
-    try:
-        if state:
-            method.load_state_dict(state)
+    def _write_json(self, name, content):
+        text = json.dumps(content, indent=2) + "\n"
+        replace_file(self.out / name, lambda path: path.write_text(text, encoding="utf-8", newline="\n"))
+
+    def _json(self, name):
+        try:
+            return dict(json.loads((self.out / name).read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.out / name} is damaged ({error}). {self.again}") from error
+
+    def _compare(self, settings, log):
+        held = self._json(SETTINGS)
+        if held.get("format") != FORMAT:
+            raise ValueError(
+                f"{self.out} is no run of this version of mini_lib: go on with the version that made it. {self.again}"
+            )
+        other, noted = _differences(held, settings)
+        if other:
+            raise ValueError(f"{self.out} holds a run of other settings ({'; '.join(other)}). {self.again}")
+        if noted:
+            log(f"{self.out} was begun with {'; '.join(noted)}: the last digits of what follows may differ")
+        self.key = _key(held)
+
+    def write(self, name: str, table: pd.DataFrame, done: int) -> None:
+        """Write a table that holds the results of `done` tasks; its digest first, so that no stop leaves one without."""
+        content = table.to_csv(lineterminator="\n").encode()
+        self.digests.setdefault(name, {})[_digest(content)] = done
+        self._write_json(DIGESTS, self.digests)
+        replace_file(self.out / name, lambda path: path.write_bytes(content))
+
+    def read(self, name: str, needed: bool = True) -> tuple[Any, int]:
+        """(table, number of tasks whose results it holds) of a CSV; (None, 0) where there is none and none is needed."""
+        file = self.out / name
+        if not file.exists():
+            if needed:
+                raise ValueError(f"{file} is missing. {self.again}")
+            return None, 0
+        content = file.read_bytes()
+        done = self.digests.get(name, {}).get(_digest(content))
+        if done is None:
+            raise ValueError(f"{file} is damaged, or was changed: it is not what was written there. {self.again}")
+        return pd.read_csv(file, index_col=0, float_precision="round_trip"), done
+
+    def table(self, name: str, rows: int | None = None) -> AccuracyMatrix:
+        """The results in a CSV, the first `rows` of them where that is known: a stop may have come between two files."""
+        table, done = self.read(name, needed=bool(rows))
+        if rows is not None and done < rows:
+            raise ValueError(f"{self.out / name} is too short. {self.again}")
+        return AccuracyMatrix(self.tasks, () if table is None else table.to_numpy()[:rows])
+
+    def save(self, method: Any, learned: int, seconds: float) -> None:
+        """Write the checkpoint."""
+        state = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
+        facts = {"tasks": str(learned), "seconds": f"{seconds:.2f}", "settings": self.key}
+        metadata = facts | {"digest": _digest_of_checkpoint(state, facts)}
+        replace_file(self.out / CHECKPOINT, lambda path: save_file(state, path, metadata=metadata))
+
+    def resume(self, method: Any) -> tuple[int, float]:
+        """Load the newest checkpoint, if there is one; returns the number of tasks learned and the seconds they took."""
+        file = self.out / CHECKPOINT
+        if not file.exists():
+            return 0, 0.0
+        try:
+            with safe_open(file, framework="pt") as saved:
+                facts = dict(saved.metadata() or {})
+                state = {name: saved.get_tensor(name) for name in saved.keys()}
+        except SafetensorError as error:
+            raise ValueError(f"the checkpoint {file} is damaged ({error}). {self.again}") from error
+        digest = facts.pop("digest", None)
+        if facts.get("settings") != self.key:
+            raise ValueError(f"{file} is no checkpoint of this run: it was exchanged. {self.again}")
+        if digest != _digest_of_checkpoint(state, facts):
+            raise ValueError(f"the checkpoint {file} is damaged: it is not what was written there. {self.again}")
+        try:
+            if state:
+                method.load_state_dict(state)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{file} is no checkpoint of {method.name!r} ({error}). {self.again}") from error
         return int(facts["tasks"]), float(facts["seconds"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{file} is no checkpoint of {method.name!r} ({error}): delete {out} to start again."
-        ) from error
 
 
 def seconds_learned(out: str | Path) -> float:

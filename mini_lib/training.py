@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, TensorDataset
 from tqdm.auto import tqdm
 
-from .clip import text_tower
+from .clip import device_of, text_tower
 
 
 def seed_everything(seed: int) -> None:
@@ -147,3 +147,17 @@ def checksum(model: nn.Module) -> int:
     for tensor in model.state_dict().values():
         value = zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), value)
     return value
+
+
+@torch.no_grad()
+def sample_outputs(clip: Any, tokenizer: Callable) -> list[float]:
+    """What a CLIP makes of one fixed image and one fixed prompt: the first eight numbers of each unit feature.
+
+    Weights alone do not say how a model computes: with GELU in the place of QuickGELU these numbers differ.
+    """
+    device, dtype = device_of(clip), next(clip.parameters()).dtype
+    size = clip.visual.image_size
+    height, width = size if isinstance(size, tuple) else (size, size)
+    image = torch.linspace(0, 40, 3 * height * width).sin().view(1, 3, height, width)
+    features = clip.encode_image(image.to(device, dtype)), clip.encode_text(tokenizer(["a photo of a dog."]).to(device))
+    return [round(x, 6) for part in features for x in F.normalize(part.float(), dim=-1)[0, :8].tolist()]

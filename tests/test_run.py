@@ -64,7 +64,7 @@ def test_interrupted_run_ends_in_the_same_numbers(clip, tokenizer, small, tmp_pa
     finished = made(name, clip, tokenizer, small)
     lines = []
     run(finished, small, tmp_path / "whole", log=lines.append)
-    assert len(lines) == 1 and "all 3 tasks are done" in lines[0]
+    assert "all 3 tasks are done" in lines[0] and all("WARNING" in line for line in lines[1:])
     with torch.no_grad():
         assert torch.equal(finished.scores(images, small.tasks[0]), resumed.scores(images, small.tasks[0]))
     assert finished.trained_parameters == resumed.trained_parameters
@@ -138,7 +138,7 @@ def test_damaged_checkpoint(clip, tokenizer, small, tmp_path):
     run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
     file = tmp_path / "checkpoint.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="checkpoint.safetensors is damaged.*delete"):
+    with pytest.raises(ValueError, match="checkpoint.safetensors is damaged.*Take another folder"):
         run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
 
 
@@ -155,7 +155,7 @@ def test_full_disk_keeps_finished_tasks(clip, tokenizer, small, tmp_path, monkey
     monkeypatch.setattr(LOOP, "save_file", full)
     with pytest.raises(OSError, match="cannot be written .*No space left.*finished tasks are kept"):
         run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".part-*"))
     monkeypatch.undo()
     run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
 
@@ -308,8 +308,8 @@ def test_a_run_of_another_clip_is_refused(clip, tokenizer, small, tmp_path):
 
 
 @pytest.mark.parametrize("file, text, words", [
-    ("settings.json", "", "settings.json is damaged"), ("settings.json", "[]", "holds a run of other settings"),
-    ("matrix.csv", "", "matrix.csv is damaged"), ("matrix.csv", "after,x\na,1\n", "has the tasks .'x'., not"),
+    ("settings.json", "", "settings.json is damaged"), ("settings.json", "[]", "is no run of this version"),
+    ("matrix.csv", "", "matrix.csv is damaged"), ("matrix.csv", "after,x\na,1\n", "matrix.csv is damaged, or was changed"),
     ("matrix.csv", None, "holds results of 0 tasks but a checkpoint of"), ("routing.csv", None, "routing.csv is missing"),
 ])  # fmt: skip
 def test_damaged_and_missing_files_are_named(clip, tokenizer, small, tmp_path, file, text, words):
@@ -326,7 +326,7 @@ def test_a_checkpoint_of_another_method_is_named(clip, tokenizer, small, tmp_pat
     for name in ("fine-tuning", "moe-adapters"):
         run(made(name, clip, tokenizer, small), small, tmp_path / name, log=silent)
     shutil.copy(tmp_path / "fine-tuning/checkpoint.safetensors", tmp_path / "moe-adapters")
-    with pytest.raises(ValueError, match="is no checkpoint of 'moe-adapters'"):
+    with pytest.raises(ValueError, match="is no checkpoint of this run"):
         run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "moe-adapters", log=silent)
 
 

@@ -47,6 +47,9 @@ class Benchmark:
         """The tasks as they are tested after `learned` of them were learned: here always all, as in MTIL."""
         return self.tasks
 
+    def fingerprint(self) -> dict[str, str]:
+        return {task.name: str(len(task.train)) for task in self.tasks}  # PLACEHOLDER
+
 
 class ImageDataset(Dataset):
     """Pairs (image, label): images are files or uint8 arrays (H, W, 3); `transform` makes a float tensor of each.

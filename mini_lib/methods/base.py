@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..benchmarks.base import Benchmark, Task
 from ..clip import class_embeddings, class_logits, device_of, prompts
-from ..training import checksum, endless, train
+from ..training import checksum, endless, sample_outputs, train
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -115,7 +115,7 @@ class Method:
         self.settings: Any = self.Settings(**settings)
         self.clip, self.tokenizer = clip, tokenizer
         self.device = device_of(clip)
-        self.start = checksum(clip)
+        self.start, self.outputs = checksum(clip), sample_outputs(clip, tokenizer)  # what it begins with
         self._tokens, self._embeddings = {}, {}
 
     def learn(self, task: Task) -> None:
