@@ -72,5 +72,6 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
+# Results in runs/ stay: nobody's work is removed.
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-oldest.txt runs build
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-oldest.txt build

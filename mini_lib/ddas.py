@@ -100,6 +100,14 @@ class AlexNetFeatures(nn.Module):
         return self.convolutions(images).flatten(1).sigmoid()
 
 
+def finite(values: Tensor, what: str) -> Tensor:
+    """The same values, if all are finite. values: (N,) or (N, ...). Raises FloatingPointError with the first that is not."""
+    bad = (~values.isfinite()).reshape(len(values), -1).any(dim=1).nonzero()
+    if len(bad):
+        raise FloatingPointError(f"DDAS: {what} no finite number, the first is number {int(bad[0])} of {len(values)}.")
+    return values
+
+
 FEATURES = {"statistics": ChannelStatistics, "patches": PatchFeatures}
 
 
@@ -189,9 +197,11 @@ class DDAS(nn.Module):
 
     def _extract_all(self, dataset: Any) -> Any:
         """The features (N, dim) of a data set; None where they do not fit, or are to be fresh for every batch."""
+        if len(dataset) < 2:
+            raise ValueError(f"DDAS learns from two images at least, better from some hundreds, not from {len(dataset)}.")
         kept = []
         for images, _ in loader(dataset, batch_size=256):
-            kept.append(self.extract(images))
+            kept.append(finite(self.extract(images), f"among images {len(kept) * 256} and following are features that are"))
             self.dim = kept[0].shape[1]
             if self.features.squash and (self.fresh or len(dataset) * kept[0][0].nbytes > KEEP):
                 return None
@@ -216,7 +226,8 @@ class DDAS(nn.Module):
     def learn_task(self, train: Dataset, held_out: Dataset | None = None) -> None:
         """Train the next task's autoencoder on `train`; its limit is set on `held_out`, images it never saw.
 
-        With a threshold no limit is needed, and no `held_out`.
+        With a threshold no limit is needed, and no `held_out`. Raises FloatingPointError where an image has features
+        that are no finite numbers or the training diverges, ValueError for fewer than two images.
         """
         if not self.autoencoders:
             raise RuntimeError("DDAS knows no reference images yet: call learn_reference before learn_task.")
@@ -228,7 +239,7 @@ class DDAS(nn.Module):
         self._learn(train, self._extract_all(train), self.iterations)
         if self.threshold is None:
             own = torch.cat([self.errors(images) for images, _ in loader(held_out, batch_size=256)])
-            limit = (own[:, -1] / own[:, 0]).quantile(self.quantile)
+            limit = finite(own[:, -1] / own[:, 0], "errors of validation images are").quantile(self.quantile)
             self.limits = torch.cat([self.limits, limit[None]])
 
     def _learn(self, dataset, features, iterations):
@@ -239,6 +250,7 @@ class DDAS(nn.Module):
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+        finite(nn.utils.parameters_to_vector(autoencoder.parameters()), "it diverged, lower its learning_rate: weights are")
         self.autoencoders.append(autoencoder.requires_grad_(False))
 
     def _errors_of(self, features):

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from itertools import count
 
 import open_clip
 import pytest
@@ -64,6 +65,13 @@ def small(drawn):
     """Three tasks of MiniMTIL with 10 training and 4 test images a class; a test may change it."""
     tasks = [replace(task) for task in drawn.tasks[:3]]
     return replace(drawn, tasks=tasks, settings=dict(drawn.settings), captions=list(drawn.captions))
+
+
+def pytest_sessionstart(session):
+    """Notebooks go on with what lies in runs/: what earlier code computed there is set aside, so that it is computed anew."""
+    if not hasattr(session.config, "workerinput") and session.config.getoption("--nbval-lax", False):
+        for folder in (ROOT / "runs").glob("notebook_[0-9][0-9]"):
+            folder.rename(next(p for i in count(1) if not (p := folder.with_name(f"{folder.name}.{i}")).exists()))
 
 
 def pytest_collection_modifyitems(items):

@@ -147,3 +147,37 @@ def test_features_computed_batch_by_batch(clip, looks, monkeypatch):
 def test_a_selector_that_has_learned_nothing_says_so(clip):
     with pytest.raises(ValueError, match="learned nothing yet: call learn_reference"):
         DDAS(clip).select(torch.zeros(2, 3, 32, 32))
+
+
+def without(dataset, value, place=7):
+    images, labels = dataset.tensors
+    images = images.clone()
+    images[place, 0, 0, 0] = value
+    return TensorDataset(images, labels)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_image_that_is_no_number_is_named_wherever_it_enters(clip, looks, value):
+    noise, dark, _ = looks
+    with pytest.raises(FloatingPointError, match="no finite number, the first is number 7 of 120"):
+        DDAS(clip, iterations=2).learn_reference(without(noise, value))
+    ddas = DDAS(clip, iterations=2)
+    ddas.learn_reference(noise)
+    for train, held_out, words in ((without(dark, value), dark, "features"), (dark, without(dark, value), "validation")):
+        with pytest.raises(FloatingPointError, match=f"{words}.*the first is number 7 of 120"):
+            ddas.learn_task(train, held_out)
+
+
+def test_one_reference_image_is_too_few(clip, looks):
+    noise, dark, _ = looks
+    with pytest.raises(ValueError, match="from two images at least.*not from 1"):
+        DDAS(clip, iterations=2).learn_reference(TensorDataset(*noise[:1]))
+    ddas = DDAS(clip, iterations=2)
+    ddas.learn_reference(noise)
+    with pytest.raises(ValueError, match="from two images at least"):
+        ddas.learn_task(TensorDataset(*dark[:1]), dark)
+
+
+def test_an_autoencoder_that_diverges_is_told(clip, looks):
+    with pytest.raises(FloatingPointError, match="lower its learning_rate"):
+        DDAS(clip, iterations=30, learning_rate=1e30).learn_reference(looks[0])

@@ -46,8 +46,8 @@ COLUMNS = [
 ]
 
 
-def compete(study: Study, name: str, order: int, seed: int, out: str | Path) -> pd.DataFrame:
-    """One contestant of a study through one stream, in the folder `out`; returns its lines of the table."""
+def compete(study: Study, name: str, order: int, seed: int, out: str | Path, resume: bool = True) -> pd.DataFrame:
+    """One contestant of a study through one stream, in the folder `out`; returns its lines of the table. resume: see `run`."""
     torch.set_num_threads(1)  # two runs side by side, a thread each, are faster than two threads for one
     benchmark = study.benchmark(seed, order)
     if study.split == "val":
@@ -65,7 +65,7 @@ def compete(study: Study, name: str, order: int, seed: int, out: str | Path) -> 
         for judge in judges:
             judge.after_task(learned)
 
-    matrix = run(learner, benchmark, folder, log=lambda line: None, after_task=after_task)
+    matrix = run(learner, benchmark, folder, log=lambda line: None, after_task=after_task, resume=resume)
     routing = AccuracyMatrix.from_csv(folder / ROUTING) if (folder / ROUTING).exists() else None
     facts = {
         "order": order,
