@@ -89,20 +89,20 @@ def test_the_readme_has_the_saved_results(saved):
     assert [own, unknown] == [f"{share:.1f}" for share in routing(saved)]
 
 
-def three_tasks(seed, order):
+def first_task(seed, order):
     """The beginning of the study's stream: what was learned there does not depend on what comes later."""
     benchmark = mini_mtil(seed, order)
-    benchmark.tasks = benchmark.tasks[:3]
+    benchmark.tasks = benchmark.tasks[:1]
     return benchmark
 
 
 @pytest.mark.slow
 def test_one_seed_again(study, saved, tmp_path):
-    """The first three tasks, learned again, end where the saved ones did; notebook 07 runs the whole stream."""
+    """The first task, learned again, ends where the saved one did; notebook 07 runs the whole stream."""
     told = {"moe-adapters": {TASK_KNOWN: study.judges["moe-adapters"][TASK_KNOWN]}}
-    shorter = replace(study, judges=told, benchmark=three_tasks)
+    shorter = replace(study, judges=told, benchmark=first_task)
     again = matrices(compare(shorter, tmp_path, names=AGAIN, orders=[1], seeds=[0], workers=1))
     before = matrices(saved[(saved.order == 1) & (saved.seed == 0)])
     assert set(again) == {(name, 1, 0) for name in (*AGAIN, KNOWN)}
     for key, matrix in again.items():
-        assert matrix.values.mean() == pytest.approx(before[key].values[:3, :3].mean(), abs=3), key
+        assert matrix.values[0, 0] == pytest.approx(before[key].values[0, 0], abs=3), key
