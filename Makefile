@@ -9,7 +9,7 @@ EXTRAS := dev,notebooks
 # that the other holds, six times slower than one thread alone; this short wait costs nothing where both cores are idle.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: run test test-fast lint oldest compare ablations lab check book assignments grade clean
+.PHONY: run test test-fast torture lint oldest compare ablations lab check book assignments grade clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m mini_lib execute notebooks/07_the_full_pipeline.ipynb notebooks/params/mini.yaml
@@ -23,6 +23,10 @@ test: $(VENV)/course $(VENV)/book
 # For those who develop: no notebooks, no browser, no nbgrader, nothing that takes long.
 test-fast: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow" tests
+
+# Kills at any moment, some minutes of them; a small form is part of `make test`.
+torture: $(VENV)/installed
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python tests/torture.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check mini_lib tests

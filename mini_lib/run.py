@@ -130,7 +130,7 @@ def run(
     settings = json.loads(json.dumps(_identity(method, benchmark)))
     if not resume and _begun.get(out.resolve()) != _key(settings):
         _set_aside(out, log)
-    with _one_writer(out, log):
+    with one_writer(out, log):
         _begun[out.resolve()] = _key(settings)
         folder = _Folder(out, settings, names, log)
         return _go_on(method, benchmark, folder, log, after_task)
@@ -399,7 +399,7 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def _one_writer(out: Path, log: Callable[[str], object]) -> Iterator[None]:
+def one_writer(out: Path, log: Callable[[str], object] = print) -> Iterator[None]:
     """Raises ValueError while another process, or another call, writes to the folder. The system frees what died."""
     lock = FileLock(out / LOCK)
     holder = out / HOLDER
@@ -445,7 +445,7 @@ def _set_aside(out, log):
     """Give the run that an earlier process left in a folder another name."""
     if not _is_run(out):
         return
-    with _one_writer(out, log):
+    with one_writer(out, log):
         pass  # nobody is writing to it
     number = 1
     while (aside := out.with_name(f"{out.name}.{number}")).exists():

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..clip import encode_text_trimmed
+from ..run import one_writer, replace_file, sweep
 from ..training import rows_in_use
 from .pairs import CONCEPTS, article, draw_concept, draw_pairs, to_tensor
 from .tiny import CARD, WEIGHTS, build, save
@@ -59,13 +62,9 @@ def _train(model, images, tokens, steps, batch, lr, warmup, seed, work, save_eve
         (decay if parameter.ndim >= 2 and not name.startswith("token_embedding") else rest).append(parameter)
     groups = [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
-    state_file = work and work / "pretraining.pt"
-    first, seconds, losses = 0, 0.0, []
-    if state_file and state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        first, seconds, losses = state["step"], state["seconds"], state["losses"]
+    file = work and work / "pretraining.safetensors"
+    settings = {"steps": steps, "batch": batch, "lr": lr, "warmup": warmup, "pairs": len(images), "seed": seed}
+    first, seconds, losses = _load_state(file, settings, model, optimiser) if file and file.exists() else (0, 0.0, [])
     began = time.perf_counter()
     bar = tqdm(range(first, steps), desc="pretraining", initial=first, total=steps, mininterval=20)
     for step in bar:
@@ -86,19 +85,40 @@ def _train(model, images, tokens, steps, batch, lr, warmup, seed, work, save_eve
             model.logit_scale.clamp_(max=math.log(100))
         losses.append(loss.item())
         bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
-        if state_file and (step + 1) % save_every == 0 and step + 1 < steps:
-            state_file.parent.mkdir(parents=True, exist_ok=True)
-            state = {
-                "model": model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step + 1,
-                "seconds": seconds + time.perf_counter() - began,
-                "losses": losses,
-            }
-            torch.save(state, state_file.with_suffix(".part"))
-            state_file.with_suffix(".part").replace(state_file)
+        if file and (step + 1) % save_every == 0 and step + 1 < steps:
+            facts = {"settings": json.dumps(settings), "step": str(step + 1)}
+            facts["seconds"] = str(seconds + time.perf_counter() - began)
+            _save_state(file, facts, model, optimiser, losses)
     seconds = round(seconds + time.perf_counter() - began)
     return {"seconds": seconds, "final_loss": round(float(np.mean(losses[-100:])), 3)}
+
+
+def _save_state(file, facts, model, optimiser, losses):
+    state = {f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
+    moments = optimiser.state_dict()["state"]
+    state |= {f"optimiser.{i}.{name}": tensor.contiguous() for i, of in moments.items() for name, tensor in of.items()}
+    state["losses"] = torch.tensor(losses, dtype=torch.float64)
+    replace_file(file, lambda path: save_file(state, path, metadata=facts))
+
+
+def _load_state(file, settings, model, optimiser):
+    """Take over a saved state; returns its steps, seconds and losses. Raises ValueError where it is of another pretraining."""
+    try:
+        with safe_open(file, framework="pt") as saved:
+            facts, state = dict(saved.metadata()), {name: saved.get_tensor(name) for name in saved.keys()}
+        held = json.loads(facts["settings"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged ({error}): move it away, or take another --work.") from error
+    if other := [f"{k}: {held.get(k)!r} there, {v!r} now" for k, v in settings.items() if held.get(k) != v]:
+        raise ValueError(f"{file} holds another pretraining ({'; '.join(other)}): move it away, or take another --work.")
+    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+    moments = {}
+    for name, tensor in state.items():
+        if name.startswith("optimiser."):
+            _, place, moment = name.split(".")
+            moments.setdefault(int(place), {})[moment] = tensor
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    return int(facts["step"]), float(facts["seconds"]), state["losses"].tolist()
 
 
 @torch.no_grad()
@@ -119,7 +139,9 @@ def zero_shot_accuracies(model: Any, seed: int = 1_000_003, each: int = 20) -> d
 
 def pretrain_tiny(steps: int, seed: int, work: str, out: Path) -> None:
     """The command `pretrain tiny`: train, judge the weights as they are stored, write them and the card to `out`."""
-    model, rows, facts = pretrain(steps, seed=seed, work=work)
+    with one_writer(Path(work)):
+        sweep(Path(work))
+        model, rows, facts = pretrain(steps, seed=seed, work=work)
     out.mkdir(parents=True, exist_ok=True)
     model = model.half().float()
     facts["zero_shot"] = zero_shot_accuracies(model)

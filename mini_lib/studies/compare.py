@@ -26,7 +26,7 @@ from ..clip import load_clip
 from ..ddas import DDAS
 from ..methods import make_method, needs
 from ..metrics import AccuracyMatrix
-from ..run import ROUTING, evaluate, replace_file, run, seconds_learned, well_sent
+from ..run import ROUTING, evaluate, one_writer, replace_file, run, seconds_learned, well_sent
 from ..training import seed_everything
 from . import RESULTS, ROOT
 from .contestants import STUDIES, Study, rates
@@ -271,15 +271,16 @@ def run_study(
         raise ValueError(f"orders {orders}: a stream has the orders 1 and 2.")
     if min(seeds or [0]) < 0:
         raise ValueError(f"seeds {seeds}: a seed is a whole number, at least 0.")
-    file = out or RESULTS / chosen.file
-    table = compare(
-        chosen,
-        work or RUNS,
-        names,
-        orders,
-        seeds,
-        load_results(chosen, file),
-        keep=lambda table: replace_file(file, lambda path: table.to_csv(path, index=False)),
-    )
+    file, work = out or RESULTS / chosen.file, work or RUNS
+    with one_writer(work / Path(chosen.file).stem):
+        table = compare(
+            chosen,
+            work,
+            names,
+            orders,
+            seeds,
+            load_results(chosen, file),
+            keep=lambda table: replace_file(file, lambda path: table.to_csv(path, index=False)),
+        )
     if name == "methods" and {"zero-shot", "fine-tuning", "moe-adapters"} <= set(table.method):
         figure(table).savefig(file.with_suffix(".png"), dpi=110, facecolor="white")

@@ -52,3 +52,17 @@ def test_interrupted_pretraining_ends_in_the_same_weights(tmp_path, monkeypatch)
     assert facts["steps"] == 6
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_the_state_of_another_pretraining_is_refused(tmp_path, monkeypatch):
+    def quick(**changed):
+        return pretrain(**{"steps": 4, "batch": 8, "pairs": 40, "work": tmp_path, "save_every": 2, **changed})
+
+    quick()
+    state = tmp_path / "pretraining.safetensors"
+    for changed, words in (({"seed": 1}, "seed: 0 there, 1 now"), ({"steps": 6}, "steps: 4 there, 6 now")):
+        with pytest.raises(ValueError, match=f"another pretraining .*{words}.*: move it away, or take another --work"):
+            quick(**changed)
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is damaged .*move it away"):
+        quick()

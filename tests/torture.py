@@ -1,0 +1,203 @@
+"""Kills at any moment, and what is there afterwards: `make torture`. A small form of it is test_torture.py.
+
+A process is killed (SIGKILL, as by a power cut) at a moment drawn from a seed: after some time, or just before or after it
+flushes or renames a file, or with half of a checkpoint written. It is started again until it ends. What it leaves must be,
+byte for byte, what an undisturbed process leaves. Linux and macOS: it needs fork.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+
+import open_clip
+import torch
+from helpers import silent
+from safetensors import safe_open
+
+from mini_lib import METHODS, cil, make_method, mini_mtil, run
+from mini_lib.embedded import pretrain, tiny
+from mini_lib.methods import needs
+
+LOOP = sys.modules["mini_lib.run"]
+QUICK = {"iterations": 2, "batch_size": 4}
+SETTINGS = {
+    "zero-shot": {}, "analytic": {"hidden": 10}, "icarl": QUICK | {"memory": 6}, "zscl": QUICK | {"average_every": 1},
+    "adapter-per-task": QUICK | {"bottleneck": 2},
+    "moe-adapters": QUICK | {"bottleneck": 2, "num_experts": 4, "ddas": {"block": 0, "iterations": 2}},
+}  # fmt: skip
+CIL = {"moe-adapters": {"shared_router": True, "selector": "none"}}  # as in notebook 09
+
+
+def in_a_child(work):
+    """Run work() in a forked process; returns its pid."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+                work()
+            status = 0
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(status)
+    return pid
+
+
+def count_or_kill(at, log):
+    """Have os.fsync, os.replace and save_file of the loop counted; at number `at` the process dies. log: all their names."""
+    done = 0
+
+    def watched(name, function):
+        def call(*arguments, **named):
+            nonlocal done
+            done += 1
+            if log:
+                with open(log, "a") as file:
+                    file.write(f"{name}\n")
+            if done == at and name == "save_file":
+                function(*arguments, **named)
+                os.truncate(arguments[1], os.path.getsize(arguments[1]) // 2)
+            if done == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **named)
+
+        return call
+
+    os.fsync, os.replace = watched("fsync", os.fsync), watched("replace", os.replace)
+    LOOP.save_file = watched("save_file", LOOP.save_file)
+
+
+def contents(folder):
+    """What a run left, but for the seconds that it took: file -> bytes, or tensors."""
+    found = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as saved:
+                facts = {k: v for k, v in saved.metadata().items() if k not in ("seconds", "digest")}
+                state = {k: saved.get_tensor(k) for k in saved.keys()}
+            found[name] = json.dumps(facts, sort_keys=True), {k: v.tolist() for k, v in state.items()}
+        elif path.name != LOOP.LOCK:
+            found[name] = path.read_bytes()
+    return found
+
+
+def streams():
+    """Both kinds of stream, small: name -> benchmark."""
+    mtil = mini_mtil(train_per_class=5, test_per_class=1)
+    mtil.tasks = mtil.tasks[:3]
+    steps = cil("mini", steps=10)
+    steps.tasks = steps.tasks[:3]
+    return {"mini": mtil, "cil": steps}
+
+
+def campaign(kills, seed, folder, log=print):
+    """`kills` kills, spread over all methods and both kinds of stream; returns {what: number of kills}. Asserts the promise."""
+    torch.set_num_threads(1)
+    clip = tiny.build(width=64, vision_layers=1, text_layers=1).requires_grad_(False).eval()
+    tokenizer, draw = open_clip.get_tokenizer("ViT-B-32"), random.Random(seed)
+    benchmarks = streams()
+    jobs = [(name, kind) for name in METHODS for kind in benchmarks if possible(name, kind)]
+    draw.shuffle(jobs)
+    whole, counts, seconds, killed = {}, {}, {}, dict.fromkeys(jobs, 0)
+
+    def work(name, kind, out):
+        settings = SETTINGS.get(name, QUICK) | (CIL.get(name, {}) if kind == "cil" else {})
+        method = make_method(name, clip, tokenizer, **needs(name, benchmarks[kind]), **settings)
+        run(method, benchmarks[kind], out, log=silent)
+
+    def start(name, kind, out, at=None, counted=None):
+        def child():
+            count_or_kill(at, counted)
+            work(name, kind, out)
+
+        return in_a_child(child)
+
+    for number, job in enumerate(islice(cycle(jobs), kills)):
+        what = "{} on {}".format(*job)
+        if job not in whole:
+            out, counted, began = folder / f"whole-{job[0]}-{job[1]}", folder / "counted", time.monotonic()
+            counted.unlink(missing_ok=True)
+            assert os.waitpid(start(*job, out, counted=counted), 0)[1] == 0, what
+            whole[job], seconds[job] = contents(out), time.monotonic() - began
+            counts[job] = len(counted.read_text().split())
+        out = folder / f"{number}-{job[0]}-{job[1]}"
+        for _ in range(draw.choice((1, 1, 2))):  # some are killed again while they go on
+            if draw.random() < 0.3:
+                pid = start(*job, out)
+                time.sleep(draw.random() * seconds[job])
+                os.kill(pid, signal.SIGKILL)
+            else:
+                pid = start(*job, out, at=draw.randint(1, counts[job]))
+            status = os.waitpid(pid, 0)[1]
+            killed[job] += os.WIFSIGNALED(status)
+        assert os.waitpid(start(*job, out), 0)[1] == 0, f"{what}: kill {number} of seed {seed} left what cannot go on"
+        assert contents(out) == whole[job], f"{what}: kill {number} of seed {seed} ends in other files"
+        log(f"{number + 1} of {kills}: {what}, the same to the byte")
+    return killed
+
+
+def possible(name, kind):
+    """Class-incremental streams refuse methods that are told the task."""
+    return kind == "mini" or not METHODS[name].knows_tasks or name == "moe-adapters"
+
+
+def pretraining(kills, seed, folder, log=print):
+    """The command `pretrain tiny`, much shortened."""
+    draw = random.Random(seed)
+
+    def work(out):
+        with LOOP.one_writer(out):
+            LOOP.sweep(out)
+            model, rows, facts = pretrain.pretrain(12, batch=8, pairs=64, work=out, save_every=2)
+        (out / "weights").mkdir(exist_ok=True)
+        tiny.save(model, rows, {"seed": 0}, out / "weights" / "tiny.safetensors", out / "weights" / "tiny.json")
+
+    def weights(out):
+        return {path.name: path.read_bytes() for path in sorted((out / "weights").iterdir())}
+
+    began = time.monotonic()
+    assert os.waitpid(in_a_child(partial(work, folder / "whole")), 0)[1] == 0
+    seconds, done = time.monotonic() - began, 0
+    for number in range(kills):
+        out = folder / str(number)
+        for _ in range(2):
+            pid = in_a_child(partial(work, out))
+            time.sleep(draw.random() * seconds)
+            os.kill(pid, signal.SIGKILL)
+            done += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        assert os.waitpid(in_a_child(partial(work, out)), 0)[1] == 0
+        assert weights(out) == weights(folder / "whole"), f"pretraining: kill {number} of seed {seed}"
+        log(f"{number + 1} of {kills}: pretraining, the same to the byte")
+    return {"pretraining": done}
+
+
+CAMPAIGNS = {"run": (campaign, 48), "pretrain": (pretraining, 6)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*CAMPAIGNS, []], help="which; all if there are none")
+    parser.add_argument("--kills", type=int, help="instead of the usual number of each")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for name in options.names or CAMPAIGNS:
+        function, usual = CAMPAIGNS[name]
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            killed = function(options.kills or usual, options.seed, Path(folder))
+            print(f"{name}: {sum(killed.values())} kills in {time.monotonic() - began:.0f} seconds, no byte changed")
+
+
+if __name__ == "__main__":
+    main()
