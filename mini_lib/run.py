@@ -3,9 +3,7 @@
 What a run leaves in its folder is safe from a kill or a power cut at any moment, and is never mixed with another run's.
 """
 
-import dataclasses
 import hashlib
-import inspect
 import json
 import math
 import os
@@ -245,16 +243,14 @@ def _zero_shot(method, benchmark):
 
 def _identity(method, benchmark):
     """The settings that a folder's run must share with a call that goes on with it."""
-    settings = {
+    own = method.identity()
+    return own | {
         "format": FORMAT,
-        "method": method.name,
-        "method_settings": dataclasses.asdict(method.settings),
-        "clip": {"checksum": method.start},
         "benchmark": benchmark.name,
         "benchmark_settings": benchmark.settings,
         "tasks": [task.name for task in benchmark.tasks],
         "data": benchmark.fingerprint(),
-        "outputs": {"clip": method.outputs, "images": _looks(benchmark)},
+        "outputs": {"clip": own["outputs"], "images": _looks(benchmark)},
         "made_with": {
             "mini_lib": __version__,
             "python": platform.python_version(),
@@ -263,35 +259,12 @@ def _identity(method, benchmark):
             "device": str(method.device),
         },
     }
-    if not type(method).__module__.startswith("mini_lib."):
-        settings["method_code"] = _code(type(method))
-    return settings
 
 
 def _looks(benchmark):
     """How the first test image of each task reaches the model, its preprocessing with it: size, mean, deviation."""
     images = [task.test[0][0] for task in benchmark.tasks if _has_images(task.test)]
     return [[*image.shape, round(image.mean().item(), 4), round(image.std().item(), 4)] for image in images]
-
-
-def _code(kind):
-    """A digest of a class that somebody wrote: of its functions' sources and its plain attributes."""
-    parts = []
-    for name, value in sorted(vars(kind).items()):
-        function = getattr(value, "fget", None) or getattr(value, "__func__", value)
-        if inspect.isfunction(function):
-            try:
-                parts.append(inspect.getsource(function))
-            except OSError:  # typed at a prompt
-                parts.append(_compiled(function.__code__))
-        elif isinstance(value, (str, int, float, tuple)) and not name.startswith("__"):
-            parts.append(f"{name} = {value!r}")
-    return _digest("\n".join(parts).encode())
-
-
-def _compiled(code):
-    constants = [_compiled(c) if inspect.iscode(c) else repr(c) for c in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names} {constants}"
 
 
 def _differences(held, now):

@@ -148,8 +148,8 @@ def campaign(kills, seed, folder, log=print):
 
 
 def possible(name, kind):
-    """Class-incremental streams refuse methods that are told the task."""
-    return kind == "mini" or not METHODS[name].knows_tasks or name == "moe-adapters"
+    """Class-incremental streams refuse methods that are told the task, and have no captions for ZSCL."""
+    return kind == "mini" or name == "moe-adapters" or not (METHODS[name].knows_tasks or name == "zscl")
 
 
 def pretraining(kills, seed, folder, log=print):

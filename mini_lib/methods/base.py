@@ -1,6 +1,7 @@
 """What every continual learner is: a method, its settings, and the register of all. Shown in notebook 08."""
 
 import dataclasses
+import hashlib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -118,6 +119,17 @@ class Method:
         self.start, self.outputs = checksum(clip), sample_outputs(clip, tokenizer)  # what it begins with
         self._tokens, self._embeddings = {}, {}
 
+    def identity(self) -> dict[str, Any]:
+        """What its numbers depend on, for `run`: name, settings, the CLIP, and for a class of one's own its code."""
+        found = {
+            "method": self.name,
+            "method_settings": dataclasses.asdict(self.settings),
+            "clip": {"checksum": self.start},
+            "outputs": self.outputs,
+        }
+        own = not type(self).__module__.startswith("mini_lib.")
+        return found | ({"method_code": code_of(type(self))} if own else {})
+
     def learn(self, task: Task) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not say how it learns a task.")
 
@@ -178,6 +190,26 @@ class Method:
             return F.cross_entropy(logits, labels.to(self.device), label_smoothing=label_smoothing)
 
         return loss
+
+
+def code_of(kind: type) -> str:
+    """A digest of a class that somebody wrote: of its functions' sources and its plain attributes."""
+    parts = []
+    for name, value in sorted(vars(kind).items()):
+        function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+        if inspect.isfunction(function):
+            try:
+                parts.append(inspect.getsource(function))
+            except OSError:  # typed at a prompt
+                parts.append(_compiled(function.__code__))
+        elif isinstance(value, (str, int, float, tuple)) and not name.startswith("__"):
+            parts.append(f"{name} = {value!r}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _compiled(code):
+    constants = [_compiled(c) if inspect.iscode(c) else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {constants}"
 
 
 class TrainedMethod(Method):

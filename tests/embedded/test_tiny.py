@@ -55,8 +55,11 @@ def test_interrupted_pretraining_ends_in_the_same_weights(tmp_path, monkeypatch)
 
 
 def test_the_state_of_another_pretraining_is_refused(tmp_path, monkeypatch):
+    build = tiny.build
+    monkeypatch.setattr(pretrain, "build", lambda seed: build(seed, width=64, vision_layers=1, text_layers=1))
+
     def quick(**changed):
-        return pretrain(**{"steps": 4, "batch": 8, "pairs": 40, "work": tmp_path, "save_every": 2, **changed})
+        return pretrain.pretrain(**{"steps": 4, "batch": 8, "pairs": 40, "work": tmp_path, "save_every": 2, **changed})
 
     quick()
     state = tmp_path / "pretraining.safetensors"
