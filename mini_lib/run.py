@@ -522,7 +522,8 @@ class _Folder:
         try:
             with safe_open(file, framework="pt") as saved:
                 facts = dict(saved.metadata() or {})
-                state = {name: saved.get_tensor(name) for name in saved.keys()}
+                # copied: a matrix product of what is not aligned in memory ends in other last bits
+                state = {name: saved.get_tensor(name).clone() for name in saved.keys()}
         except SafetensorError as error:
             raise ValueError(f"the checkpoint {file} is damaged ({error}). {self.again}") from error
         digest = facts.pop("digest", None)
