@@ -282,5 +282,5 @@ def run_study(
             load_results(chosen, file),
             keep=lambda table: replace_file(file, lambda path: table.to_csv(path, index=False)),
         )
-    if name == "methods" and {"zero-shot", "fine-tuning", "moe-adapters"} <= set(table.method):
+    if not out and name == "methods" and {"zero-shot", "fine-tuning", "moe-adapters"} <= set(table.method):
         figure(table).savefig(file.with_suffix(".png"), dpi=110, facecolor="white")
