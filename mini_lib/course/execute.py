@@ -9,11 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
-import papermill
+import papermill.engines
 from nbclient.output_widget import OutputWidget
 from nbconvert import HTMLExporter
+from papermill.clientwrap import PapermillNotebookClient
 
 from ..studies import ROOT
 from .parameters import load_parameters
@@ -31,22 +33,40 @@ def kernel_environment() -> dict[str, str]:
     }
 
 
-class Unanswered(OutputWidget):
+class Silent(OutputWidget):
     """What an Output widget shows, kept where nobody watches; the kernel is not told of it.
 
-    nbclient tells it past its own event loop, on the socket where it waits for the kernel's answer: that answer, if it came
-    just then, is never noticed, and client and kernel wait for each other (nbclient issue 312).
+    nbclient would tell it on the socket where it waits for the kernel's answer, past its own event loop: an answer that
+    comes just then is never noticed, and client and kernel wait for each other (nbclient, issue 312).
     """
 
     def sync_state(self) -> None:
         pass
 
 
-CLIENT = {  # of nbclient, also where papermill uses it
-    "widget_registry": {"@jupyter-widgets/output": {"OutputModel": Unanswered}},
-    "iopub_timeout": 60,  # seconds; of a busy machine's output 4 would lose the end
+WIDGETS = {"@jupyter-widgets/output": {"OutputModel": Silent}}
+PATIENCE = {
+    "iopub_timeout": 60,
     "raise_on_iopub_timeout": True,
-}
+}  # after 4 seconds a busy machine's output would be lost
+
+
+class Client(PapermillNotebookClient):
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.widget_registry = WIDGETS
+
+
+class Engine(papermill.engines.Engine):
+    """papermill's own way to run a notebook, with our client."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, stdout_file: Any = None, **others: Any) -> None:
+        quiet = ["--log-level=CRITICAL"]  # or Ctrl-C would log a traceback; a cell's errors come anyway
+        Client(nb_man, kernel_name=kernel_name, stdout_file=stdout_file, extra_arguments=quiet, **PATIENCE).execute()
+
+
+papermill.engines.papermill_engines.register("mini_lib", Engine)
 
 
 def run_with_papermill(notebook: str | Path, executed: Path | None, **options) -> nbformat.NotebookNode:
@@ -60,10 +80,9 @@ def run_with_papermill(notebook: str | Path, executed: Path | None, **options) -
         return papermill.execute_notebook(
             _literally(notebook),
             executed and _literally(executed),
+            engine_name="mini_lib",
             kernel_name="python3",
             progress_bar=False,
-            extra_arguments=["--log-level=CRITICAL"],  # or Ctrl-C would log a traceback; a cell's errors come anyway
-            **CLIENT,
             **options,
         )
     except papermill.PapermillExecutionError as error:

@@ -1,5 +1,8 @@
 """The papermill command: unknown names, broken files, errors of a cell, interruption."""
 
+import subprocess
+import sys
+
 import nbformat
 import pandas as pd
 import pytest
@@ -131,3 +134,45 @@ def test_dry_run_of_the_few_shot_experiment(tmp_path):
     assert list(summary.method) == ["zero-shot", "fine-tuning", "moe-adapters"] and summary.notna().all().all()
     drawn = pd.read_csv(tmp_path / "dry_run" / "drawn_2_shots.csv")
     assert drawn[drawn.part == "train"].groupby(["task", "class"]).image.nunique().tolist() == [2] * 4
+
+
+RUN_MANY = """\
+import sys
+from pathlib import Path
+from mini_lib.course import execute, notebooks
+path = Path(sys.argv[1])
+executed = execute.run_with_papermill(path, None)
+assert "Output" in str(executed.cells[0].outputs), "the widget is not there"
+(path.parent / "notebooks").mkdir()
+path.rename(path.parent / "notebooks" / "00_small.ipynb")
+notebooks.rerun(["00"], path.parent)
+"""
+
+
+def test_output_widgets_do_not_hang_the_run(tmp_path):
+    """What nbclient tells an Output widget's kernel made it miss the kernel's answer, once in about fifty cells."""
+    code = nbformat.v4.new_code_cell
+    cells = [code("from ipywidgets import Output\nout = Output()\nout")]
+    cells += [code("with out:\n    print(1)") for _ in range(250)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "many.ipynb")
+    subprocess.run([sys.executable, "-c", RUN_MANY, tmp_path / "many.ipynb"], cwd=ROOT, check=True, timeout=120)
+
+
+def test_nothing_that_the_command_did_not_make_is_replaced(notebook, tmp_path, monkeypatch):
+    file = parameters(tmp_path, "FAIL: false")
+    before = notebook.read_bytes()
+    with pytest.raises(SystemExit, match="small.ipynb would be replaced, and was not made by this command: say OUT="):
+        main(["execute", str(notebook), str(file), f"OUT={tmp_path}"])
+    assert notebook.read_bytes() == before
+    main(["execute", str(notebook), str(file), f"OUT={tmp_path / 'out'}"])
+    executed = tmp_path / "out" / "small.ipynb"
+
+    def runs(*a, **k):
+        raise RuntimeError("it runs")
+
+    monkeypatch.setattr(execute, "run_with_papermill", runs)
+    for length in (None, 1000, 0):  # a finished run, and what kills leave
+        executed.write_text(executed.read_text(encoding="utf-8")[:length], encoding="utf-8")
+        with pytest.raises(SystemExit, match="it runs"):
+            main(["execute", str(notebook), str(file), f"OUT={tmp_path / 'out'}"])
