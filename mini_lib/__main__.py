@@ -1,14 +1,21 @@
 """The one front door: `python -m mini_lib COMMAND`. Each command lives in its room, in commands.py, which loads at once."""
 
 import argparse
+import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 ROOMS = ("course", "studies", "benchmarks", "embedded")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; what goes wrong is one sentence."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, TextIOWrapper
+        ):  # letters that a terminal does not have are shown as \xe4, and stop nothing
+            stream.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(
         prog="python -m mini_lib",
         description="MoE-Adapters for continual learning of CLIP: notebooks, studies, data and graded assignments.",
@@ -28,4 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"  # a folder "Übung" could not even be named: begin again, with UTF-8
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     sys.exit(main())

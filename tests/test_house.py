@@ -84,6 +84,21 @@ def test_no_module_imports_its_importer():
             due |= reached.get(one, set()) - seen
 
 
+def test_every_text_file_is_read_and_written_in_utf8():
+    """The machine's own encoding, which Python takes otherwise, is another on Windows and in an ASCII locale."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            said = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            binary = name == "open" and (
+                isinstance(node.func, ast.Attribute) or "b" in "".join(map(ast.unparse, node.args[1:]))
+            )
+            if name in ("read_text", "write_text", "open") and not binary:
+                assert said.get("encoding", "").startswith("'utf-8"), f"{path.name}, line {node.lineno}"
+
+
 def test_the_method_is_small():
     lines = [line for path in PACKAGE.glob("*.py") for line in path.read_text(encoding="utf-8").splitlines()]
     assert sum(bool(line.strip()) for line in lines) <= 2000

@@ -4,6 +4,7 @@ A thin layer over Sphinx, MyST-NB and furo (pip install -e '.[book,course]'). No
 that are saved. The assignments are there as students get them, made by `grading`, without their solutions.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,8 @@ def build(out: Path = OUT) -> Path:
         (source / "index.md").write_text(INDEX.format(*contents), encoding="utf-8")
         options = ["--quiet", "--fail-on-warning", "--doctree-dir", Path(folder, "doctrees")]
         command = [sys.executable, "-m", "sphinx", *options, source, out]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        utf8 = {**os.environ, "PYTHONUTF8": "1"}  # also where the machine's own encoding is another
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", env=utf8, check=False)
         if done.returncode:
             raise ValueError(f"Sphinx is not content with the notebooks:\n{done.stderr.strip()}")
     return Path(out) / "index.html"

@@ -1,9 +1,10 @@
 """Run a notebook unattended: `python -m mini_lib execute NOTEBOOK PARAMETERS.yaml [NAME=VALUE ...]`.
 
 A thin layer over papermill, which only warns of a misspelt parameter and then computes for hours with the default:
-here unknown names are refused before anything runs. Shown in notebook 07.
+here `parameters` refuses unknown names and values of another type before anything runs. Shown in notebook 07.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -11,46 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
-import yaml
+import papermill.engines
+from nbclient.output_widget import OutputWidget
 from nbconvert import HTMLExporter
+from papermill.clientwrap import PapermillNotebookClient
 
 from ..studies import ROOT
-
-
-def load_parameters(notebook: str | Path, file: str | Path, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """The parameters in a YAML file and in `changes` ("NAME=VALUE", VALUE as in YAML), all known to the notebook.
-
-    Raises ValueError with the known names where one is unknown, or where the file is no mapping of names to values.
-    """
-    known = papermill.inspect_notebook(str(notebook))
-    try:
-        parameters = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is no YAML file: {' '.join(str(error).split())}") from error
-    if not isinstance(parameters, dict):
-        raise ValueError(f"{file} must map parameter names to values, one a line: NAME: value.")
-    parameters = {name: _number(value) for name, value in parameters.items()}
-    for change in changes:
-        name, sign, value = change.partition("=")
-        if not sign:
-            raise ValueError(f"{change!r} is no change of a parameter: write NAME=VALUE.")
-        try:
-            parameters[name] = _number(yaml.safe_load(value))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{change!r} is no change of a parameter: its value is no YAML.") from error
-    unknown = sorted(set(map(str, parameters)) - set(known))
-    if unknown:
-        raise ValueError(f"{file}: unknown parameters {unknown}. {Path(notebook).name} knows {sorted(known)}.")
-    return parameters
-
-
-def _number(value):
-    """A number where YAML 1.1 sees a text because it has no point, such as 1e-3."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+from .parameters import load_parameters
 
 
 def kernel_environment() -> dict[str, str]:
@@ -65,19 +33,56 @@ def kernel_environment() -> dict[str, str]:
     }
 
 
+class Silent(OutputWidget):
+    """What an Output widget shows, kept where nobody watches; the kernel is not told of it.
+
+    nbclient would tell it on the socket where it waits for the kernel's answer, past its own event loop: an answer that
+    comes just then is never noticed, and client and kernel wait for each other (nbclient, issue 312).
+    """
+
+    def sync_state(self) -> None:
+        pass
+
+
+WIDGETS = {"@jupyter-widgets/output": {"OutputModel": Silent}}
+PATIENCE = {
+    "iopub_timeout": 60,
+    "raise_on_iopub_timeout": True,
+}  # after 4 seconds a busy machine's output would be lost
+
+
+class Client(PapermillNotebookClient):
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.widget_registry = WIDGETS
+
+
+class Engine(papermill.engines.Engine):
+    """papermill's own way to run a notebook, with our client."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, stdout_file: Any = None, **others: Any) -> None:
+        quiet = ["--log-level=CRITICAL"]  # or Ctrl-C would log a traceback; a cell's errors come anyway
+        Client(nb_man, kernel_name=kernel_name, stdout_file=stdout_file, extra_arguments=quiet, **PATIENCE).execute()
+
+
+papermill.engines.papermill_engines.register("mini_lib", Engine)
+
+
 def run_with_papermill(notebook: str | Path, executed: Path | None, **options) -> nbformat.NotebookNode:
     """papermill, without bars, in a kernel that finds this library also where it is not installed.
 
     Returns the executed notebook. Raises RuntimeError with the sentence of a cell's error.
     """
     os.environ.update(kernel_environment())
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of parameters whose annotations it cannot read
     try:
         return papermill.execute_notebook(
-            str(notebook),
-            executed and str(executed),
+            _literally(notebook),
+            executed and _literally(executed),
+            engine_name="mini_lib",
             kernel_name="python3",
             progress_bar=False,
-            extra_arguments=["--log-level=CRITICAL"],  # or Ctrl-C would log a traceback; a cell's errors come anyway
             **options,
         )
     except papermill.PapermillExecutionError as error:
@@ -86,8 +91,17 @@ def run_with_papermill(notebook: str | Path, executed: Path | None, **options) -
         raise RuntimeError(f"{error.ename}: {error.evalue}") from error
 
 
+def _literally(path):
+    """A path in which papermill finds no names of parameters to fill in."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def execute(notebook: str | Path, file: str | Path, changes: Sequence[str] = ()) -> None:
-    """Run the notebook with these parameters; it, an HTML report and its results lie in the folder OUT."""
+    """Run the notebook with these parameters; it, an HTML report and its results lie in the folder OUT.
+
+    OUT is a path inside the repository, or an absolute one. Raises ValueError where a notebook of the same name lies there
+    that was not run by this command: it would be replaced.
+    """
     parameters = load_parameters(notebook, file, changes)
     out = parameters.get("OUT", f"runs/{Path(file).stem}")
     if not isinstance(out, str) or not out:
@@ -99,6 +113,9 @@ def execute(notebook: str | Path, file: str | Path, changes: Sequence[str] = ())
     except OSError as error:
         raise OSError(f"the folder OUT, {out}, cannot be made ({error}): say OUT=another/folder.") from error
     executed = out / Path(notebook).name
+    there = executed.read_text(encoding="utf-8", errors="replace") if executed.exists() else ""  # a kill can cut it
+    if there and '"papermill": {' not in there:
+        raise ValueError(f"{executed} would be replaced, and was not made by this command: say OUT=another/folder.")
     run_with_papermill(notebook, executed, parameters=parameters, cwd=str(ROOT / "notebooks"), stdout_file=sys.stdout)
     contents = nbformat.read(executed, as_version=4)
     contents.metadata.pop("widgets", None)

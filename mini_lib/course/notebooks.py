@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from ..studies import ROOT
-from .execute import kernel_environment, run_with_papermill
+from .execute import PATIENCE, WIDGETS, kernel_environment, run_with_papermill
 
 SECONDS = "notebooks/seconds.json"
 GITHUB, COLAB = "https://github.com/", "https://colab.research.google.com/github/"  # Colab opens what lies at GitHub
@@ -145,9 +145,9 @@ def rerun(numbers: Sequence[str], root: Path = ROOT) -> None:
     for path in _numbered(numbers, root):
         print(path.stem, flush=True)
         notebook = nbformat.read(path, as_version=4)
-        client = NotebookClient(
-            notebook, timeout=None, record_timing=False, resources={"metadata": {"path": path.parent}}
-        )
+        place = {"metadata": {"path": path.parent}}
+        client = NotebookClient(notebook, timeout=None, record_timing=False, resources=place, **PATIENCE)
+        client.widget_registry = WIDGETS
         try:
             client.execute(env=kernel_environment())
         except CellExecutionError as error:

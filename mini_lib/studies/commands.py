@@ -40,6 +40,8 @@ def _add_what(parser):
 def _compare(options):
     from .compare import run_study
 
+    if options.out and not options.study:  # a CSV holds one study
+        raise ValueError(f"--out is the CSV of one study: say which of {', '.join(ABLATIONS)}.")
     for name in [options.study] if options.study else ABLATIONS:
         run_study(name, options.names, options.orders, options.seeds, options.work, options.out)
 

@@ -11,8 +11,9 @@ PRESET = ROOT / "notebooks" / "params" / "mini.yaml"
 
 @pytest.mark.parametrize("file, changes, words", [
     (PRESET, ["TASKS=[digits"], "'TASKS=.digits' is no change of a parameter: its value is no YAML"),
-    (PRESET, ["OUT=3"], "OUT is the path of a folder, not 3"),
-    (PRESET, ["OUT="], "OUT is the path of a folder, not None"),
+    (PRESET, ["OUT="], "OUT is the path of a folder, not ''"),
+    (PRESET, ["OUT=None"], "OUT must be a text .str., not 'None': leave it empty if none is meant"),
+    (PRESET, ["SEED=1.0"], "SEED must be a whole number .int., not '1.0'"),
     (ROOT / "README.md", [], "README.md is no YAML file: "),
 ])  # fmt: skip
 def test_one_sentence(file, changes, words, monkeypatch):

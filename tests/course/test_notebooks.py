@@ -5,10 +5,12 @@ import re
 from itertools import pairwise
 
 import nbformat
-import papermill
 import pytest
 import torch
+import yaml
 from helpers import ROOT, code
+
+from mini_lib.course import parameters
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OWN_PLACE = re.escape(str(ROOT)) + r"|(?<![\w.])/(?:home|root|tmp|content|Users)/"  # on somebody's machine
@@ -62,17 +64,20 @@ def test_figures_are_png_and_have_alternative_text(notebook):
                 assert len(output.metadata["image/png"]["alt"]) > 30, cell.source
 
 
-def test_parameters_are_literals_that_papermill_can_read_and_the_notebook_uses(notebook, request):
+def test_parameters_are_annotated_literals_that_the_notebook_uses(notebook, request, tmp_path):
     cells = [cell for cell in code(notebook) if "parameters" in cell.metadata.get("tags", [])]
     assert len(cells) == 1
-    names = []
-    for statement in ast.parse(cells[0].source).body:
-        ast.literal_eval(statement.value)
-        names.append(statement.target.id if isinstance(statement, ast.AnnAssign) else statement.targets[0].id)
+    defaults = {s.target.id: ast.literal_eval(s.value) for s in ast.parse(cells[0].source).body}
     path = next(p for p in NOTEBOOKS if p.stem in request.node.name)
-    assert sorted(papermill.inspect_notebook(str(path))) == sorted(names)
+    known = parameters.annotations(path)
+    assert known.keys() == defaults.keys()
+    for name, annotation in known.items():
+        assert annotation is not None and ast.unparse(annotation) != "list", f"{name}: what does it hold?"
+    file = tmp_path / "defaults.yaml"
+    file.write_text(yaml.safe_dump(defaults, allow_unicode=True), encoding="utf-8")
+    assert repr(parameters.load_parameters(path, file)) == repr(dict(sorted(defaults.items())))
     rest = "\n".join(cell.source for cell in code(notebook) if cell is not cells[0])
-    for name in names:
+    for name in defaults:
         assert re.search(rf"\b{name}\b", rest), f"{name} is never read"
 
 

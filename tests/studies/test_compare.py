@@ -68,6 +68,8 @@ def test_results_of_other_settings_are_refused(tmp_path):
 def test_the_command_refuses_in_one_sentence(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="^'gpt' does not take part: this study has as here, text"):
         main(["ablations", "choices", "--names", "gpt"])
+    with pytest.raises(SystemExit, match="^--out is the CSV of one study: say which of choices, parts, length"):
+        main(["ablations", "--out", "all.csv"])
     with pytest.raises(SystemExit, match="^orders .1, 3.: a stream has the orders 1 and 2"):
         main(["compare", "--orders", "1", "3"])
     with pytest.raises(SystemExit, match="^seeds .-1.: a seed is a whole number, at least 0"):
