@@ -4,17 +4,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 from torchvision.transforms import Compose
 
 from ..clip import load_clip, openai_transform, train_transform
 from ..metrics import AccuracyMatrix
-from .base import Benchmark, ImageDataset, Task, hold_out
+from .base import Benchmark, ImageDataset, Shifted, Task, hold_out
 from .mini import TASKS, draw_task
-from .sources import read
+from .sources import open_all, read_parts, require_whole
 
 STREAMS = {  # name -> classes, how many of them come first as a base, numbers of equal steps for the others
     "mini": (30, 0, (5, 10)),
@@ -39,20 +37,6 @@ class ClassIncremental(Benchmark):
             Task(name, classnames, task.templates, None, Shifted(task.test, by), task.val and Shifted(task.val, by))
             for task, by in zip(seen, firsts.tolist())
         ]
-
-
-class Shifted(Dataset):
-    """The same images; labels among a step's own classes become labels among all classes seen, `by` higher."""
-
-    def __init__(self, dataset: Any, by: int):
-        self.dataset, self.by = dataset, by
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> tuple[Any, int]:
-        image, label = self.dataset[index]
-        return image, label + self.by
 
 
 def seen_accuracy(matrix: AccuracyMatrix, sizes: Sequence[int]) -> np.ndarray:
@@ -83,7 +67,8 @@ def cil(
     class_orders/*.yaml); by default drawn with the seed. val_part: part of each class's training images that is kept
     apart as val; with 0 there is none.
     evaluation_crops: val and test images are cropped at random as in training, which the official code does by mistake.
-    Raises ValueError for an unknown name or number of steps, an order that is no permutation, and data that is absent.
+    Raises ValueError for an unknown name or number of steps, an order that is no permutation, and data that is absent,
+    incomplete or damaged: each image is opened once before this returns.
     """
     if name not in STREAMS:
         raise ValueError(f"data set {name!r} is unknown: class-incremental streams are made of {', '.join(STREAMS)}.")
@@ -91,6 +76,7 @@ def cil(
     if steps not in known:
         raise ValueError(f"{steps!r} steps are not possible: {name} comes in {', '.join(map(str, known))} steps.")
     order = _order(class_order, count, seed)
+    root = Path(root).expanduser()
     preprocess = preprocess or (load_clip("tiny", pretrained=None)[1] if name == "mini" else openai_transform())
     parts, classnames = _drawn(seed) if name == "mini" else _read(name, root, count)
     kept, held = hold_out(parts["train"][1], val_part, seed)
@@ -120,7 +106,7 @@ def cil(
     ]
     settings = {
         "steps": steps,
-        "root": None if name == "mini" else str(Path(root).expanduser().resolve()),
+        "root": None if name == "mini" else str(root.resolve()),
         "order": order,
         "val_part": val_part,
         "evaluation_crops": evaluation_crops,
@@ -158,14 +144,14 @@ def _drawn(seed):
 
 
 def _read(name, root, count):
-    """{part: (images, labels)} and class names of real data, with images of every class."""
-    parts = {}
-    for part in ("train", "test"):
-        images, labels, classnames = read(name, root, part)
+    """{part: (images, labels)} and class names of real data, with images of every class, each opened once."""
+    parts, classnames = read_parts(name, root)
+    for part, (_, labels) in parts.items():
         if len(classnames) != count or set(labels) != set(range(count)):
             raise ValueError(
                 f"{name} under {root} has {part} images of {len(set(labels))} classes, not of {count}: it is "
                 f"incomplete. `python -m mini_lib data --root {root} --only {name}` tells more."
             )
-        parts[part] = images, labels
+    require_whole({name: parts}, root)
+    open_all({name: [image for images, _ in parts.values() for image in images]}, root)
     return parts, classnames

@@ -1,14 +1,10 @@
 """Which data sets of MTIL are there, and how to get the others: `python -m mini_lib data --root DIR`."""
 
-import os
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 
-from .sources import SOURCES, lacking, read
+from . import archives
+from .sources import SOURCES, holds_something, lacking, read
 
 
 def state(name: str, root: str | Path) -> tuple[str, list[str]]:
@@ -28,74 +24,29 @@ def state(name: str, root: str | Path) -> tuple[str, list[str]]:
         except ValueError as error:
             cause = error.__cause__
             return "incomplete", [f"its {part} part cannot be read ({type(cause).__name__}: {cause})"]
-        there = sum(not isinstance(image, (str, Path)) or _holds_something(image) for image in images)
+        there = sum(not isinstance(image, (str, Path)) or holds_something(image) for image in images)
         complete = complete and (there, len(images), len(names)) == (size, size, source.classes)
         found.append(f"{part}: {there} of {size} images, {len(names)} of {source.classes} classes")
     return "complete" if complete else "incomplete", found
 
 
-def _holds_something(file):
-    return os.path.isfile(file) and os.path.getsize(file) > 0
-
-
 def fetch(name: str, root: str | Path, log: Callable[[str], object] = print) -> None:
-    """Have torchvision download and unpack a data set that is not complete; says what it does, raises nothing.
+    """Download and unpack a data set that is not complete; says what it does, raises nothing.
 
-    Archives that are whole are unpacked again, not downloaded again; a partial one is removed, and a folder that was
-    unpacked in part is moved aside, because torchvision would take either for the real thing. If nothing takes its
-    place, it comes back.
+    Archives that are whole are unpacked again, not downloaded again. Nothing is deleted: what is in the way is moved aside.
     """
     source, root = SOURCES[name], Path(root).expanduser()
-    if not source.archives:
-        return
-    folder = root / source.images
-    aside = next(p for i in count(1) if not (p := folder.with_name(f"{folder.name}.incomplete{i}")).exists())
     try:
-        _drop_partial_archives(name, root, log)
-        if folder.exists():
-            folder.rename(aside)
-        _download(source, root)
-    except OSError as error:
-        log(f"{name}: {error}")
-        _drop_partial_archives(name, root, log)
-        copies = ", ".join(str(root / archive) for archive in source.archives)
-        log(f"{name}: if you get a copy of it elsewhere, put it at {copies}; --download then unpacks it from there")
-    finally:
-        if aside.exists() and not folder.exists():
-            aside.rename(folder)
-    if aside.exists():
-        log(f"{name}: {folder} was incomplete and is {aside.name} now: delete it when the new one is complete")
-
-
-def _download(source, root):
-    try:
-        source.dataset(str(root), download=True, **source.parts.get("train", {}))
-    except Exception as error:  # of the network, the disk or the archive: torchvision passes on many kinds
-        raise OSError(f"the download failed ({type(error).__name__}: {' '.join(str(error).split())})") from error
-
-
-def _drop_partial_archives(name, root, log):
-    for archive in (root / a for a in SOURCES[name].archives):
-        if archive.is_file() and not _whole(archive):
-            try:
-                archive.unlink()
-                log(f"{name}: {archive} was a partial download and is removed: --download starts it again")
-            except OSError as error:
-                log(f"{name}: {archive} is a partial download and cannot be removed ({error}): remove it yourself")
-
-
-def _whole(archive):
-    """Whether an archive can be read to its end."""
-    try:
-        if archive.suffix == ".zip":
-            with zipfile.ZipFile(archive) as opened:
-                return opened.testzip() is None
-        if ".tar" in archive.suffixes or archive.suffix == ".tgz":
-            with tarfile.open(archive) as opened:
-                return opened.getmembers() is not None
-        return True  # MNIST's: torchvision compares them with checksums
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError):
-        return False
+        for archive in source.archives:
+            archives.fetch(archive, root, log)
+        for archive in source.archives:
+            archives.unpack(archive, root, log)
+    except (OSError, ValueError) as error:
+        log(f"{name}: {' '.join(str(error).split())}")
+        copies = ", ".join(str(root / archive.file) for archive in source.archives)
+        log(
+            f"{name}: if you get a copy of the published archive elsewhere, put it at {copies}; --download then unpacks it"
+        )
 
 
 def check(

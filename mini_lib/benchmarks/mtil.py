@@ -9,8 +9,9 @@ from torchvision.transforms import Compose
 
 from ..clip import openai_transform, train_transform
 from .base import Benchmark, ImageDataset, Task, draw_shots, hold_out
-from .folders import images_in
-from .sources import SOURCES, read, require
+from .files import shown
+from .folders import reference_folder
+from .sources import SOURCES, open_all, read_parts, require, require_whole
 
 ORDERS = {
     1: ("aircraft", "caltech101", "cifar100", "dtd", "eurosat", "flowers", "food", "mnist", "pets", "cars", "sun397"),
@@ -39,8 +40,9 @@ def mtil(
     shots: k training images a class, drawn once with the seed, and of val at most min(k, 4) a class. They are cropped
     anew each time that they are read, not once.
     reference: "tinyimagenet" (its training images), a folder of images, or None.
-    Raises ValueError for an unknown order or task, for data that is absent (all of it named, with the remedy, before
-    anything is read) or damaged, and for a class with fewer than k training images.
+    Every image is opened once before this returns. Raises ValueError for an unknown order or task, for data that is
+    absent (all of it named, with the remedy, before anything is read), incomplete (all of it, in numbers) or damaged (all
+    images named), and for a class with fewer than k training images.
     """
     if order not in tuple(ORDERS):
         raise ValueError(f"order {order!r} is unknown: MTIL has the orders {sorted(ORDERS)}.")
@@ -50,37 +52,39 @@ def mtil(
         raise ValueError(f"task {unknown[0]!r} is unknown: MTIL has {', '.join(ORDERS[1])}.")
     if shots is not None and (not isinstance(shots, int) or shots < 1):
         raise ValueError(f"shots={shots!r} makes no training set: take at least 1 image a class, or None for all.")
-    files = {} if splits == "official" else _split_files(Path(splits), names)
-    require(names + ["tinyimagenet"] * (reference == "tinyimagenet"), root)
+    files = {} if splits == "official" else _split_files(Path(splits).expanduser(), names)
+    drawn_from = ["tinyimagenet"] if reference == "tinyimagenet" else []
+    require(names + drawn_from, root, files)
+    found = {name: read_parts(name, root) for name in names + drawn_from if name not in files}
+    require_whole({name: parts for name, (parts, _) in found.items()}, root)
+    found |= {name: read_split_file(file, name, root) for name, file in files.items()}
     preprocess = preprocess or openai_transform()
-    made = [_task(name, root, preprocess, files.get(name), shots, val_part, seed) for name in names]
+    made = [_task(name, *found[name], preprocess, shots, val_part, seed) for name in names]
+    used = {task.name: [i for part in (task.train, task.val, task.test) if part for i in part.images] for task in made}
+    open_all(used | {name: found[name][0]["train"][0] for name in drawn_from}, root)
     settings = {
         "order": order,
         "tasks": names,
         "root": str(Path(root).expanduser().resolve()),
         "shots": shots,
-        "splits": splits if splits == "official" else str(Path(splits).resolve()),
+        "splits": splits if splits == "official" else str(Path(splits).expanduser().resolve()),
         "val_part": val_part,
         "seed": seed,
         "reference": None if reference is None else str(reference),
         "images": {task.name: [len(part or ()) for part in (task.train, task.val, task.test)] for task in made},
     }
-    images, captions = _reference(reference, root, preprocess)
-    return Benchmark("mtil", made, images, settings, captions)
+    others, captions = None, []
+    if drawn_from:
+        parts, classnames = found["tinyimagenet"]
+        images, _ = parts["train"]
+        others = ImageDataset(images, [0] * len(images), preprocess)
+        captions = [f"a photo of a {name}." for name in classnames]
+    elif reference is not None:
+        others = reference_folder(reference, preprocess)
+    return Benchmark("mtil", made, others, settings, captions)
 
 
-def _task(name, root, preprocess, split_file, shots, val_part, seed):
-    if split_file:
-        parts, classnames = read_split_file(split_file, name, root)
-    else:
-        read_parts = {part: read(name, root, part) for part in SOURCES[name].sizes}
-        parts = {part: (images, labels) for part, (images, labels, _) in read_parts.items()}
-        classnames = read_parts["train"][2]
-        if any(names != classnames for _, _, names in read_parts.values()):
-            raise ValueError(
-                f"{name}: train and test do not have the same classes: the data set is damaged or incomplete."
-            )
-
+def _task(name, parts, classnames, preprocess, shots, val_part, seed):
     def dataset(part, indices, transform, remember):
         images, labels = parts[part]
         if indices is not None:
@@ -121,10 +125,9 @@ def read_split_file(
 ) -> tuple[dict[str, tuple[list[Path], list[int]]], list[str]]:
     """{part: (paths, labels)} and the class names of a CoOp-style split file: train, val, test of [path, label, name].
 
-    Raises ValueError where it has another form or names an image that does not exist.
+    Raises ValueError where it has another form, names images that do not exist, or has no image to test on.
     """
-    source = SOURCES[name]
-    base = Path(root).expanduser() / source.images
+    base = Path(root).expanduser() / SOURCES[name].images
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         parts = {part: [(str(p), int(y), str(c)) for p, y, c in content[part]] for part in ("train", "val", "test")}
@@ -134,20 +137,24 @@ def read_split_file(
             "[path, label, class name]."
         ) from error
     names = sorted({(y, c.replace("_", " ")) for rows in parts.values() for _, y, c in rows})
-    if not parts["train"] or [y for y, _ in names] != list(range(len(names))):
+    if not parts["train"] or not parts["test"] or [y for y, _ in names] != list(range(len(names))):
         raise ValueError(
-            f"{file} must have training images, and one class name for each of the labels 0, 1, 2 and so on."
+            f"{file} must have training images, test images, and one class name for each of the labels 0, 1, 2 and so on."
         )
-    found = {part: ([], []) for part in parts}
+    found, absent = {part: ([], []) for part in parts}, []
     for part, rows in parts.items():
         for path, label, _ in rows:
-            image = next((p for p in (base / path, base / "images" / path) if p.exists()), None)
+            inside = ".." not in Path(path).parts and not Path(path).is_absolute()
+            image = next((p for p in (base / path, base / "images" / path) if inside and p.exists()), None)
             if image is None:
-                raise ValueError(
-                    f"{file} names the image {path}, which is not in {base}: get the whole data set, or mend the file."
-                )
+                absent.append(path)
             found[part][0].append(image)
             found[part][1].append(label)
+    if absent:
+        more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
+        raise ValueError(
+            f"{file} names the image {shown(absent[0])}{more}, which is not in {base}: get the whole data set, or mend the file."
+        )
     return found, [c for _, c in names]
 
 
@@ -161,16 +168,3 @@ def _split_files(folder, names):
     if absent:
         raise ValueError(f"splits folder {folder} lacks {', '.join(absent)}: put these files of CoOp's there.")
     return files
-
-
-def _reference(reference, root, preprocess):
-    """The reference images as a data set, or None, and captions: a prompt for each class where the classes are known."""
-    if reference is None:
-        return None, []
-    captions = []
-    if reference == "tinyimagenet":
-        images, _, names = read("tinyimagenet", root)
-        captions = [f"a photo of a {name}." for name in names]
-    else:
-        images = images_in(Path(reference), "the reference images")
-    return ImageDataset(images, [0] * len(images), preprocess), captions

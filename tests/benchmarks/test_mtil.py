@@ -7,6 +7,7 @@ import dataclasses
 import json
 import pickle
 import re
+import shutil
 import struct
 import tarfile
 from unittest.mock import Mock
@@ -21,9 +22,9 @@ from torchvision import datasets
 
 from mini_lib import mtil
 from mini_lib.__main__ import main
-from mini_lib.benchmarks import fixtures
+from mini_lib.benchmarks import archives, fixtures
 from mini_lib.benchmarks.base import ImageDataset
-from mini_lib.benchmarks.folders import images_in
+from mini_lib.benchmarks.folders import reference_folder
 from mini_lib.benchmarks.mtil import ORDERS
 from mini_lib.benchmarks.sources import SOURCES, read
 
@@ -356,8 +357,9 @@ def test_whatever_pillow_raises_names_the_image(tmp_path):
     with pytest.raises(ValueError, match="a.ppm cannot be read as an image .invalid literal"):
         ImageDataset([file], [0], None)[0]
     for number in (2, 1):  # both, then the second alone: Pillow refuses its 4 billion pixels
-        with pytest.raises(ValueError, match=f"{'ab'[2 - number]}.* cannot be read as an image"):
-            images_in(tmp_path, "images")
+        with pytest.raises(ValueError, match=f"(?s){'ab'[2 - number]}.* cannot be read as an image") as caught:
+            reference_folder(tmp_path, None)
+        assert str(caught.value).count("cannot be read as an image") == number
         file.unlink(missing_ok=True)
 
 
@@ -469,53 +471,73 @@ def test_check_says_that_nothing_is_there(tmp_path, capsys):
         main(["data", "--root", str(tmp_path / "file")])
 
 
-def test_download_starts_over_cleanly(complete, monkeypatch, capsys):
-    """Without a network: the class that downloads is replaced by one that unpacks, or fails."""
-    archive = complete / "fgvc-aircraft-2013b.tar.gz"
-    folder = complete / "fgvc-aircraft-2013b"
-    with tarfile.open(archive, "w:gz") as opened:
+def offered(monkeypatch, name, archive, **changes):
+    """Let the one archive of a data set be downloaded from a file."""
+    row = dataclasses.replace(
+        SOURCES[name].archives[0], url=archive.as_uri(), sha256=archives.sha256(archive), **changes
+    )
+    monkeypatch.setitem(SOURCES, name, dataclasses.replace(SOURCES[name], archives=(row,)))
+
+
+def test_download_starts_over_cleanly(complete, tmp_path, monkeypatch, capsys):
+    """Without a network: the address is that of a file."""
+    folder, archive = complete / "fgvc-aircraft-2013b", complete / "fgvc-aircraft-2013b.tar.gz"
+    origin = tmp_path / "published.tar.gz"
+    with tarfile.open(origin, "w:gz") as opened:
         opened.add(folder, folder.name)
-    whole = archive.read_bytes()
-    calls = []
-
-    class Downloader(datasets.FGVCAircraft):
-        def _download(self):
-            calls.append(archive.exists())
-            if not archive.exists():
-                archive.write_bytes(whole[: len(whole) // 2])
-                raise OSError("the network went away")
-            with tarfile.open(archive) as opened:
-                opened.extractall(complete, filter="data")
-
-    monkeypatch.setitem(SOURCES, "aircraft", dataclasses.replace(SOURCES["aircraft"], dataset=Downloader))
+    offered(monkeypatch, "aircraft", origin)
     arguments = ["data", "--root", str(complete), "--only", "aircraft", "--download"]
-    assert main(arguments) == 0 and not calls  # nothing to do
+    assert main(arguments) == 0 and not archive.exists()  # nothing to do
     capsys.readouterr()
 
     next((folder / "data" / "images").iterdir()).unlink()
-    archive.write_bytes(whole[:-20])
+    kept, damaged = sorted(folder.rglob("*")), origin.read_bytes()[:-20]
+    archive.write_bytes(damaged)
+    whole = origin.read_bytes()
+    origin.unlink()
     assert main(arguments) == 1
     text = capsys.readouterr().out
-    assert text.count("fgvc-aircraft-2013b.tar.gz was a partial download and is removed") == 2  # mine, and the new one
-    assert "the download failed (OSError: the network went away)" in text and "aircraft     incomplete" in text
-    assert not archive.exists() and f"put it at {archive}; --download then unpacks it" in text
-    assert "incomplete1" not in text and folder.is_dir()  # what was there is back
+    assert "fgvc-aircraft-2013b.tar.gz is not the published archive" in text and "aircraft     incomplete" in text
+    assert "No such file" in text and f"put it at {archive}; --download then unpacks it" in text
+    assert sorted(folder.rglob("*")) == kept  # what was there is there
+    assert archive.with_name(archive.name + ".other1").read_bytes() == damaged
 
-    archive.write_bytes(whole)
+    archive.write_bytes(whole)  # a copy from elsewhere
     assert main(arguments) == 0
     text = capsys.readouterr().out
     assert "fgvc-aircraft-2013b was incomplete and is fgvc-aircraft-2013b.incomplete1 now" in text
-    assert "aircraft     complete" in text and calls == [False, True]
+    assert "aircraft     complete" in text
+
+    archive.unlink()
+    origin.write_bytes(whole)
+    shutil.rmtree(folder)
+    (part := archive.with_name(archive.name + ".part")).write_bytes(b"of a download that was killed")
+    assert main(arguments) == 0 and archive.read_bytes() == whole and not part.exists()
+    assert not [path for path in complete.iterdir() if path.name.startswith(".")]
 
 
-def test_what_stops_the_command_is_one_sentence(fresh, monkeypatch, capsys):
+def test_another_file_from_the_net_is_not_kept(complete, tmp_path, monkeypatch, capsys):
+    (origin := tmp_path / "x.tar.gz").write_bytes(b"a page of a proxy")
+    offered(monkeypatch, "food", origin)
+    origin.write_bytes(b"a page of another proxy")
+    next((complete / "food-101" / "images").rglob("*.jpg")).unlink()
+    assert main(["data", "--root", str(complete), "--only", "food", "--download"]) == 1
+    assert "gave another file than the published one (its SHA-256 differs); it is not kept" in capsys.readouterr().out
+    assert not list(complete.glob("food-101.tar*"))
+
+
+def test_what_stops_the_command_is_one_sentence(fresh, tmp_path, monkeypatch, capsys):
     def refuse(self, other):
         raise PermissionError(f"[Errno 13] Permission denied: '{self}'")
 
+    origin = tmp_path / "x.tar.gz"
+    with tarfile.open(origin, "w:gz") as opened:
+        opened.add(fresh / "food-101" / "meta", "food-101")
+    offered(monkeypatch, "food", origin)
     monkeypatch.setattr(type(fresh), "rename", refuse)
-    assert main(["data", "--root", str(fresh), "--only", "pets", "--download"]) == 1
+    assert main(["data", "--root", str(fresh), "--only", "food", "--download"]) == 1
     text = capsys.readouterr().out
-    assert "pets: [Errno 13] Permission denied" in text and "pets         incomplete" in text
+    assert "food: [Errno 13] Permission denied" in text and "food         incomplete" in text
 
     monkeypatch.setattr("mini_lib.benchmarks.data.state", Mock(side_effect=KeyboardInterrupt()))
     assert main(["data", "--root", str(fresh)]) == 130
@@ -535,7 +557,9 @@ def test_realimages_in():
     root = SHARED / "data" / "torchvision"
     if not root.is_dir():
         pytest.skip("the real images are not here (set MOE_SHARED to the folder that has data/torchvision)")
-    benchmark = mtil(root=root, tasks=["mnist", "caltech101", "eurosat", "pets"], reference=None)
+    with pytest.raises(ValueError, match="(?s)4 of the data sets.*mnist: 10 of 10 classes, 5,000 of 60,000 training"):
+        mtil(root=root, tasks=["mnist", "caltech101", "eurosat", "pets"], reference=None)
+    benchmark = make(root, tasks=["mnist", "caltech101", "eurosat", "pets"], reference=None)
     sizes = {"mnist": [5000, 0, 2000], "caltech101": [2020, 0, 505], "eurosat": [640, 0, 160], "pets": [300, 0, 298]}
     assert benchmark.settings["images"] == sizes
     mnist, caltech, eurosat, pets = benchmark.tasks
@@ -548,6 +572,6 @@ def test_realimages_in():
             assert task.classnames[label].lower() == name.lower()
     for task in benchmark.tasks:
         assert task.train[0][0].shape == task.test[0][0].shape == (3, 224, 224)
-    few = mtil(root=root, tasks=["eurosat", "pets", "mnist"], reference=None, shots=16, val_part=0.1)
+    few = make(root, tasks=["eurosat", "pets", "mnist"], reference=None, shots=16, val_part=0.1)
     assert [np.bincount(t.train.labels).tolist() for t in few.tasks] == [[16] * 10, [16] * 3, [16] * 10]
     assert [np.bincount(t.val.labels).tolist() for t in few.tasks] == [[4] * 10, [4] * 3, [4] * 10]
