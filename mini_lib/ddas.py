@@ -198,10 +198,14 @@ class DDAS(nn.Module):
     def _extract_all(self, dataset: Any) -> Any:
         """The features (N, dim) of a data set; None where they do not fit, or are to be fresh for every batch."""
         if len(dataset) < 2:
-            raise ValueError(f"DDAS learns from two images at least, better from some hundreds, not from {len(dataset)}.")
+            raise ValueError(
+                f"DDAS learns from two images at least, better from some hundreds, not from {len(dataset)}."
+            )
         kept = []
         for images, _ in loader(dataset, batch_size=256):
-            kept.append(finite(self.extract(images), f"among images {len(kept) * 256} and following are features that are"))
+            kept.append(
+                finite(self.extract(images), f"among images {len(kept) * 256} and following are features that are")
+            )
             self.dim = kept[0].shape[1]
             if self.features.squash and (self.fresh or len(dataset) * kept[0][0].nbytes > KEEP):
                 return None
@@ -250,7 +254,9 @@ class DDAS(nn.Module):
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        finite(nn.utils.parameters_to_vector(autoencoder.parameters()), "it diverged, lower its learning_rate: weights are")
+        finite(
+            nn.utils.parameters_to_vector(autoencoder.parameters()), "it diverged, lower its learning_rate: weights are"
+        )
         self.autoencoders.append(autoencoder.requires_grad_(False))
 
     def _errors_of(self, features):

@@ -81,7 +81,9 @@ def _check_labels(labels, count, task):
     whole = isinstance(labels, Tensor) and not (labels.is_floating_point() or labels.dtype == torch.bool)
     if not whole or labels.shape != (count,):
         form = f"{tuple(labels.shape)}, {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise ValueError(f"the labels of task {task.name!r} are one whole number an image, shape ({count},), not {form}.")
+        raise ValueError(
+            f"the labels of task {task.name!r} are one whole number an image, shape ({count},), not {form}."
+        )
     if not 0 <= int(labels.min()) <= int(labels.max()) < len(task.classnames):
         raise ValueError(
             f"task {task.name!r} has labels from {int(labels.min())} to {int(labels.max())}; they are indices into its "
@@ -250,7 +252,6 @@ def _identity(method, benchmark):
         "benchmark_settings": benchmark.settings,
         "tasks": [task.name for task in benchmark.tasks],
         "data": benchmark.fingerprint(),
-        "outputs": {"clip": own["outputs"], "images": _looks(benchmark)},
         "made_with": {
             "mini_lib": __version__,
             "python": platform.python_version(),
@@ -259,12 +260,6 @@ def _identity(method, benchmark):
             "device": str(method.device),
         },
     }
-
-
-def _looks(benchmark):
-    """How the first test image of each task reaches the model, its preprocessing with it: size, mean, deviation."""
-    images = [task.test[0][0] for task in benchmark.tasks if _has_images(task.test)]
-    return [[*image.shape, round(image.mean().item(), 4), round(image.std().item(), 4)] for image in images]
 
 
 def _differences(held, now):
@@ -288,21 +283,18 @@ def _differences(held, now):
         if key.startswith("made_with."):
             noted.append(f"{key.removeprefix('made_with.')} {a} then, {b} now")
         elif key == "outputs":
-            for what, sentence in (
-                ("clip", "the model computes other features than then: another architecture or activation"),
-                ("images", "test images reach the model otherwise than then: another preprocessing"),
-            ):
-                if not _close(a and a.get(what), b[what]):
-                    other.append(sentence)
+            if not _close(a, b):
+                other.append("the model computes other features than then: another architecture or activation")
         elif key.startswith("data."):
-            other.append(f"images, labels, class names or prompts of {key.removeprefix('data.')!r} have changed")
+            what = key.removeprefix("data.")
+            other.append(f"images, their preprocessing, labels, class names or prompts of {what!r} have changed")
         elif not (key.startswith("benchmark_settings.") and _is_place(a) and _is_place(b)):  # same data elsewhere
             other.append(f"{key}: {a!r} there, {b!r} now")
     return other, noted
 
 
 def _close(a, b):
-    a, b = (np.asarray(x, dtype=float) for x in (a, b))
+    a, b = (np.asarray(x or (), dtype=float) for x in (a, b))
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=TOLERANCE))
 
 
@@ -432,9 +424,7 @@ class _Folder:
 
     def __init__(self, out, settings, tasks, log):
         self.out, self.tasks = out, tasks
-        self.again = (
-            f"Take another folder, or start anew with resume=False (RESUME = False in a notebook), which sets {out} aside."
-        )
+        self.again = f"Take another folder, or start anew with resume=False (RESUME = False in a notebook), which sets {out} aside."
         sweep(out)
         self.key = _key(settings)
         results = [name for name in (CHECKPOINT, MATRIX, ROUTING, VALIDATION) if (out / name).exists()]

@@ -163,7 +163,10 @@ def test_an_image_that_is_no_number_is_named_wherever_it_enters(clip, looks, val
         DDAS(clip, iterations=2).learn_reference(without(noise, value))
     ddas = DDAS(clip, iterations=2)
     ddas.learn_reference(noise)
-    for train, held_out, words in ((without(dark, value), dark, "features"), (dark, without(dark, value), "validation")):
+    for train, held_out, words in (
+        (without(dark, value), dark, "features"),
+        (dark, without(dark, value), "validation"),
+    ):
         with pytest.raises(FloatingPointError, match=f"{words}.*the first is number 7 of 120"):
             ddas.learn_task(train, held_out)
 

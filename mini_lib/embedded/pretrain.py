@@ -110,7 +110,9 @@ def _load_state(file, settings, model, optimiser):
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged ({error}): move it away, or take another --work.") from error
     if other := [f"{k}: {held.get(k)!r} there, {v!r} now" for k, v in settings.items() if held.get(k) != v]:
-        raise ValueError(f"{file} holds another pretraining ({'; '.join(other)}): move it away, or take another --work.")
+        raise ValueError(
+            f"{file} holds another pretraining ({'; '.join(other)}): move it away, or take another --work."
+        )
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
     moments = {}
     for name, tensor in state.items():

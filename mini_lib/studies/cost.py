@@ -225,7 +225,9 @@ def measure_all(
     if batch < 1 or classes < 1 or steps < 0:
         raise ValueError("--batch and --classes are at least 1, --steps is at least 0.")
     if out and out.exists() and (missing := set(KEY) - set(pd.read_csv(out, nrows=1))):
-        raise ValueError(f"{out} is no table of costs, it lacks the columns {', '.join(sorted(missing))}: take another --out.")
+        raise ValueError(
+            f"{out} is no table of costs, it lacks the columns {', '.join(sorted(missing))}: take another --out."
+        )
     device = torch.device("cuda" if cuda else "cpu")
     for precision in precisions or ["float32", "bf16"][: 1 + cuda]:
         for method, settings in CASES:

@@ -17,7 +17,9 @@ def test_a_new_folder_and_the_same_again(tmp_path):
 def test_files_of_somebody_else_are_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("ten years")
     for notebook in ("", "07_the_full_pipeline"):
-        with pytest.raises(ValueError, match="holds files that no notebook .* put there, such as thesis.tex: name a new"):
+        with pytest.raises(
+            ValueError, match="holds files that no notebook .* put there, such as thesis.tex: name a new"
+        ):
             results_folder(tmp_path, notebook)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

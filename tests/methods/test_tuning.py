@@ -31,7 +31,9 @@ def test_the_lower_of_equal_rates_and_one_that_diverges(clip, tokenizer, small):
 
 def test_test_images_are_not_looked_at(clip, tokenizer, small, monkeypatch):
     seen = []
-    monkeypatch.setattr(tuning, "evaluate", lambda method, task, dataset: (seen.append((dataset, task)), (50.0, None))[1])
+    monkeypatch.setattr(
+        tuning, "evaluate", lambda method, task, dataset: (seen.append((dataset, task)), (50.0, None))[1]
+    )
     choose_rate("adapter-per-task", clip, tokenizer, small, (1e-2,), **QUICK)
     assert len(seen) == 3 and all(dataset is task.val for dataset, task in seen)
 
@@ -40,3 +42,16 @@ def test_a_task_without_validation_images(clip, tokenizer, small):
     small.tasks[1] = replace(small.tasks[1], val=None)
     with pytest.raises(ValueError, match="task 'fabric' has no validation images to choose a learning rate on"):
         choose_rate("adapter-per-task", clip, tokenizer, small, (1e-2,), **QUICK)
+
+
+def test_the_same_search_is_not_made_again(clip, tokenizer, small, tmp_path, monkeypatch):
+    file = tmp_path / "rate.json"
+    first = choose_rate("adapter-per-task", clip, tokenizer, small, (1e-2, 1e-3), file, **QUICK)
+    real, calls = tuning._tried, []
+    monkeypatch.setattr(tuning, "_tried", lambda *a: (calls.append(a), real(*a))[1])
+    assert choose_rate("adapter-per-task", clip, tokenizer, small, (1e-3, 1e-2), file, **QUICK) == first and not calls
+    choose_rate("adapter-per-task", clip, tokenizer, small, (1e-3, 1e-2), file, **{**QUICK, "batch_size": 4})
+    assert len(calls) == 2
+    file.write_text(file.read_text()[:50])
+    choose_rate("adapter-per-task", clip, tokenizer, small, (1e-3, 1e-2), file, **QUICK)
+    assert len(calls) == 4
