@@ -19,6 +19,7 @@ from papermill.clientwrap import PapermillNotebookClient
 
 from ..studies import ROOT
 from .parameters import load_parameters
+from .results import results_folder
 
 
 def kernel_environment() -> dict[str, str]:
@@ -99,19 +100,15 @@ def _literally(path):
 def execute(notebook: str | Path, file: str | Path, changes: Sequence[str] = ()) -> None:
     """Run the notebook with these parameters; it, an HTML report and its results lie in the folder OUT.
 
-    OUT is a path inside the repository, or an absolute one. Raises ValueError where a notebook of the same name lies there
-    that was not run by this command: it would be replaced.
+    OUT is a path inside the repository, or an absolute one. Raises ValueError where it holds files of somebody else, or a
+    notebook of the same name that was not run by this command: it would be replaced.
     """
     parameters = load_parameters(notebook, file, changes)
     out = parameters.get("OUT", f"runs/{Path(file).stem}")
     if not isinstance(out, str) or not out:
         raise ValueError(f"OUT is the path of a folder, not {out!r}.")
-    out = ROOT / out
+    out = results_folder(ROOT / out)
     parameters["OUT"] = str(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"the folder OUT, {out}, cannot be made ({error}): say OUT=another/folder.") from error
     executed = out / Path(notebook).name
     there = executed.read_text(encoding="utf-8", errors="replace") if executed.exists() else ""  # a kill can cut it
     if there and '"papermill": {' not in there:
