@@ -1,5 +1,6 @@
 """The accuracy matrix and what is read from it. Built in notebook 02."""
 
+import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -85,6 +86,20 @@ class AccuracyMatrix:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> "AccuracyMatrix":
-        """Read what `frame().to_csv(path)` wrote."""
-        table = pd.read_csv(path, index_col=0, float_precision="round_trip")
+        """Read what `frame().to_csv(path)` wrote, to the last bit. Raises ValueError for a file of another form."""
+        table = read_table(path)
         return cls(table.columns, table.to_numpy())
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A CSV of numbers whose first line and first column are names, which stay texts whatever they look like ("01", "NA").
+
+    Raises ValueError for a file of another form.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        lines = list(csv.reader(file))
+    if not lines or any(len(line) != len(lines[0]) for line in lines):
+        raise ValueError(f"{path} is no table: its lines do not have as many entries as its first.")
+    values = [[float(entry or "nan") for entry in line[1:]] for line in lines[1:]]
+    index = pd.Index([line[0] for line in lines[1:]], name=lines[0][0], dtype=object)
+    return pd.DataFrame(values, index=index, columns=pd.Index(lines[0][1:], dtype=object), dtype=float)

@@ -29,7 +29,7 @@ from torch.utils.data import Dataset
 
 from . import __version__
 from .clip import class_embeddings, class_logits
-from .metrics import AccuracyMatrix
+from .metrics import AccuracyMatrix, read_table
 from .training import loader, progress, seed_everything
 
 CHECKPOINT, MATRIX, ROUTING, VALIDATION = "checkpoint.safetensors", "matrix.csv", "routing.csv", "validation.csv"
@@ -201,7 +201,7 @@ def worse_than_zero_shot(out: str | Path, only: str | None = None) -> list[str]:
     file = Path(out) / VALIDATION
     if not file.exists():
         return []
-    validation = pd.read_csv(file, index_col=0, float_precision="round_trip")
+    validation = read_table(file)
     validation = validation[validation["learned"] < validation["zero-shot"]]
     rate = json.loads((Path(out) / SETTINGS).read_text(encoding="utf-8"))["method_settings"].get("learning_rate")
     return [
@@ -488,7 +488,7 @@ class _Folder:
         done = self.digests.get(name, {}).get(_digest(content))
         if done is None:
             raise ValueError(f"{file} is damaged, or was changed: it is not what was written there. {self.again}")
-        return pd.read_csv(file, index_col=0, float_precision="round_trip"), done
+        return read_table(file), done
 
     def table(self, name: str, rows: int | None = None) -> AccuracyMatrix:
         """The results in a CSV, the first `rows` of them where that is known: a stop may have come between two files."""

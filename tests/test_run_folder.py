@@ -375,10 +375,27 @@ def test_a_link_stays_a_link(tmp_path):
     assert (tmp_path / "a.csv").is_symlink() and (tmp_path / "real/a.csv").read_text() == "new"
 
 
-def test_the_csv_gives_back_every_bit(tmp_path):
-    values = np.random.default_rng(0).random((4, 4)) * 100
-    AccuracyMatrix("abcd", values).frame().to_csv(tmp_path / "a.csv")
-    assert (AccuracyMatrix.from_csv(tmp_path / "a.csv").values == values).all()
+def test_the_csv_gives_back_every_bit_and_every_name(tmp_path):
+    values = np.random.default_rng(0).random((6, 6)) * 100
+    names = ["after", "01", "NA", "2019-01-02", 'a "b", c', "Ä"]
+    AccuracyMatrix(names, values).frame().to_csv(tmp_path / "a.csv", encoding="utf-8")
+    read = AccuracyMatrix.from_csv(tmp_path / "a.csv")
+    assert (read.values == values).all() and read.tasks == names
+    for text in ("", "after,a\na,1,2\n", "after,a\na,x\n"):
+        (tmp_path / "a.csv").write_text(text)
+        with pytest.raises(ValueError):
+            AccuracyMatrix.from_csv(tmp_path / "a.csv")
+
+
+def test_tasks_with_names_like_numbers(clip, tokenizer, small, tmp_path):
+    tasks = [replace(task, name=name) for task, name in zip(small.tasks, ("01", "2019", "NA"))]
+    benchmark = replace(small, tasks=tasks)
+    run(made(clip, tokenizer, benchmark), benchmark, tmp_path, log=silent)
+    table = LOOP.read_table(tmp_path / "validation.csv")
+    assert list(table.index) == ["01", "2019", "NA"] and table.notna().all(axis=None)
+    lines = []
+    run(made(clip, tokenizer, benchmark), benchmark, tmp_path, log=lines.append)
+    assert "all 3 tasks are done already" in lines[0]
 
 
 # D. Wrong numbers.
