@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..clip import encode_text_trimmed
+from ..clip import encode_text_trimmed, read_checkpoint
 from ..training import rows_in_use
 from .pairs import CONCEPTS, article, draw_concept, draw_pairs, to_tensor
 from .tiny import CARD, WEIGHTS, build, save
@@ -62,7 +62,7 @@ def _train(model, images, tokens, steps, batch, lr, warmup, seed, work, save_eve
     state_file = work and work / "pretraining.pt"
     first, seconds, losses = 0, 0.0, []
     if state_file and state_file.exists():
-        state = torch.load(state_file, weights_only=True)
+        state = read_checkpoint(state_file)
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         first, seconds, losses = state["step"], state["seconds"], state["losses"]
