@@ -1,6 +1,10 @@
 """The pre-trained CLIP: loading it, prompting it, and its text classifier. Built in notebook 01."""
 
+import hashlib
+import logging
+import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +26,9 @@ def load_clip(name: str = "tiny", pretrained: str | None = "embedded") -> tuple[
     """A frozen CLIP in eval mode, the preprocessing of its images, and its tokenizer.
 
     name: "tiny" for the CLIP that ships with the package, or any ViT model that open_clip lists. pretrained: for the
-    latter, a tag of open_clip ("openai"), a file of weights, or None for random weights. Weights that were trained
-    with QuickGELU, such as OpenAI's, get it; a file does not say so, hence a warning where the name does not either.
+    latter, a tag of open_clip ("openai"), a file of weights, or None for random weights. A tag brings the activation
+    (QuickGELU for OpenAI's) and the preprocessing that its weights were trained with, and so does a file that is named
+    after one, such as openai.safetensors. Any other file does not say so, hence a warning where it matters.
     Raises ValueError for a name, a tag or a file that does not fit, OSError where the weights cannot be had.
     """
     if name == "tiny":
@@ -64,67 +69,169 @@ def _first_line(error):
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+LOOKS = ("mean", "std", "interpolation", "resize_mode")  # what a tag says of the preprocessing
+
+
 def _open_clip_model(name, pretrained):
-    """A model of open_clip and its preprocessing, with the weights and the activation that belong together."""
+    """A model of open_clip and its preprocessing, with the weights, activation and preprocessing that belong together."""
+    tags = {tag: open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)}
     config: Any = open_clip.get_model_config(name)
-    plain = quick = config.get("quick_gelu", False)
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if pretrained in tags:
-        facts = open_clip.get_pretrained_cfg(name, pretrained)
-        quick = facts.get("quick_gelu", quick)
+    tag, file = pretrained, None
+    if pretrained and pretrained not in tags:
+        file = Path(pretrained).expanduser()
+        if not file.is_file():
+            raise ValueError(f"{name} has no weights {pretrained!r}: no file of that name, and no tag among {[*tags]}.")
+        tag = file.stem.lower().replace("-", "_")
+    facts: Any = tags.get(tag) or (_without_a_tag(name, config, tags, file) if file else {})
+    downloaded = None if file or not tag else _download(name, tag, facts)
+    quick = facts.get("quick_gelu", config.get("quick_gelu", False))
+    looks: Any = {f"image_{look}": facts.get(look) for look in LOOKS}
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it would be told that the weights are random: they are, until they are loaded
+    try:
+        clip, _, preprocess = open_clip.create_model_and_transforms(name, None, force_quick_gelu=quick, **looks)
+    finally:
+        logging.disable(disabled)
+    if file:
+        _load_weights(clip, name, file, tag in tags)
+    if downloaded:
+        check_digest(downloaded)
         try:
-            clip, _, preprocess = open_clip.create_model_and_transforms(name, pretrained, force_quick_gelu=quick)
-        except Exception as error:  # of the network, the hub or the disk: open_clip passes on many kinds
-            file = (
-                f"open_clip_model.safetensors of {facts['hf_hub'].strip('/')}" if facts.get("hf_hub") else facts["url"]
-            )
-            model = f"{name}-quickgelu" if quick and not plain else name
-            raise OSError(
-                f"the weights {pretrained!r} of {name} cannot be downloaded ({_first_line(error)}). Fetch {file} where "
-                f"there is a network, put it anywhere, and pass its path as pretrained, with the model {model!r}."
-            ) from error
-        return clip, preprocess
-    if pretrained and not Path(pretrained).expanduser().is_file():
-        raise ValueError(f"{name} has no weights {pretrained!r}: no file of that name, and no tag among {tags}.")
-    if pretrained and not quick:
-        warnings.warn(
-            f"{name} uses GELU. If the weights in {pretrained} were trained with QuickGELU, as OpenAI's were, they "
-            f"need the model {name + '-quickgelu'!r}: with the wrong one it runs, and is worse.",
-            stacklevel=3,
-        )
-    state = load_tensors(pretrained) if pretrained else None
-    clip, _, preprocess = open_clip.create_model_and_transforms(name, None)
-    if state:
-        state = {k: v for k, v in state.items() if k not in ("input_resolution", "context_length", "vocab_size")}
-        try:
-            clip.load_state_dict(state)
-        except RuntimeError as error:
-            what = " ".join(str(error).split())[:200]
-            raise ValueError(f"the weights in {pretrained} do not fit the model {name}: {what} ...") from error
+            _load_weights(clip, name, downloaded, True)
+        except ValueError as error:
+            raise OSError(f"{error} It was downloaded: delete {downloaded.resolve()} and try again.") from error
     return clip, preprocess
 
 
-def load_tensors(file: str | Path) -> dict[str, Tensor]:
-    """The tensors in a .safetensors file or in a PyTorch checkpoint, by name; nothing in the file is ever run.
+def _without_a_tag(name, config, tags, file):
+    """What is to be taken for weights in a file that says nothing of itself, with a warning where that may be wrong."""
+    looks = {tag: tuple(facts.get(look) for look in LOOKS) for tag, facts in tags.items()}
+    usual = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, "bicubic", "shortest")
+    others = [tag for tag, look in looks.items() if look != usual]
+    if len(set(looks.values())) > 1:
+        warnings.warn(
+            f"images for {file} are prepared as for OpenAI's CLIP; the weights {', '.join(others)} of {name} need it "
+            f"otherwise. If they are these, name the file so: {others[0]}{file.suffix}.",
+            stacklevel=4,
+        )
+    elif others:  # all tags agree
+        usual = looks[others[0]]
+    if not config.get("quick_gelu", False):
+        warnings.warn(
+            f"{name} uses GELU. If the weights in {file} were trained with QuickGELU, as OpenAI's were, they "
+            f"need the model {name + '-quickgelu'!r}: with the wrong one it runs, and is worse.",
+            stacklevel=4,
+        )
+    return dict(zip(LOOKS, usual))
 
-    A checkpoint may hold them under "state_dict", and with the prefix "module.". Raises OSError where there is no
-    file, ValueError for one that holds no tensors, is damaged, or would run code when it is read, as a TorchScript
-    archive does.
+
+def _download(name, tag, facts):
+    """The file with the weights of a tag, which open_clip keeps."""
+    try:
+        return Path(open_clip.download_pretrained(facts))
+    except Exception as error:  # of the network, the hub or the disk: open_clip passes on many kinds
+        hub, _, file = facts.get("hf_hub", "").rpartition("/")
+        file = (
+            f"{file or 'open_clip_model.safetensors (or open_clip_pytorch_model.bin)'} of {hub}"
+            if hub
+            else facts["url"]
+        )
+        raise OSError(
+            f"the weights {tag!r} of {name} cannot be downloaded ({_first_line(error)}). Fetch {file} where there is a "
+            f"network, name it {tag}.safetensors (or {tag}.bin), put it anywhere, and pass its path as pretrained: by this "
+            "name they get the activation and the preprocessing that they need."
+        ) from error
+
+
+def _load_weights(clip, name, file, tagged):
+    sizes = ("input_resolution", "context_length", "vocab_size")  # OpenAI's, among the weights
+    state = {name: tensor for name, tensor in load_tensors(file).items() if name not in sizes}
+    try:
+        try:
+            clip.load_state_dict(state)
+        except RuntimeError:
+            if not tagged:
+                raise
+            open_clip.load_checkpoint(clip, str(file))  # it knows the other forms in which some tags are saved
+    except RuntimeError as error:
+        what = " ".join(str(error).split())[:200]
+        raise ValueError(f"the weights in {file} do not fit the model {name}: {what} ...") from error
+
+
+def check_digest(file: Path) -> None:
+    """Raise OSError for a downloaded file that is not what its name promises, by the start of its SHA-256.
+
+    torch's cache has it in names such as alexnet-owt-7be5be79.pth, Hugging Face's in those of its blobs; others say nothing.
+    """
+    real = file.resolve()
+    promised = re.search(r"-([0-9a-f]{8})\.\w+$|^([0-9a-f]{64})$", real.name)
+    if promised and real.is_file():
+        with open(real, "rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        if not digest.startswith(promised[1] or promised[2]):
+            raise OSError(
+                f"{real} is damaged, or another file in its place, such as a proxy's page: its SHA-256 is not the one in "
+                "its name. Delete it and try again."
+            )
+
+
+def read_checkpoint(file: str | Path) -> Any:
+    """What is in a .safetensors file or a PyTorch checkpoint; nothing in it is ever run.
+
+    Raises OSError where there is no file, ValueError for one that is no checkpoint, is damaged, or would run code when it
+    is read. A TorchScript archive, which is code, is not even opened.
     """
     file = Path(file).expanduser()
     if not file.is_file():
         raise OSError(f"there is no file {file}.")
-    try:
-        found = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    except Exception as error:  # on bytes that are no checkpoint the safe readers fail in many ways
-        raise ValueError(
-            f"{file} cannot be read as plain tensors (nothing in it was run): it is damaged, no checkpoint, or holds "
-            "code, as OpenAI's own TorchScript archives do. Take a .safetensors file, or a state dict saved by torch.save."
-        ) from error
-    found = found.get("state_dict", found) if isinstance(found, dict) else found
-    if not isinstance(found, dict) or not found or not all(isinstance(v, Tensor) for v in found.values()):
+    error = None
+    with open(file, "rb") as opened:
+        start = opened.read(64).lstrip().lower()
+    if not start:
+        why = "it is empty"
+    elif start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        why = "it is a web page, as a proxy gives in the place of a file"
+    else:
+        try:
+            if not _is_script(file):
+                with warnings.catch_warnings(action="ignore"):  # torch muses on pickles that are none of its own
+                    return (
+                        load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+                    )
+            why = "it holds code, as OpenAI's own TorchScript archives do"
+        except Exception as caught:  # on bytes that are no checkpoint the safe readers fail in many ways
+            why, error = "it is damaged, no checkpoint, or holds more than tensors", caught
+    raise ValueError(
+        f"{file} cannot be read as plain tensors (nothing in it was run): {why}. Take a .safetensors file, or a state dict "
+        "saved by torch.save."
+    ) from error
+
+
+def _is_script(file):
+    """Whether a file is a zip archive with TorchScript's code or constants in it."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        parts = [Path(name).parts for name in archive.namelist()]
+    return any("code" in part or part[-1:] == ("constants.pkl",) for part in parts)
+
+
+def load_tensors(file: str | Path) -> dict[str, Tensor]:
+    """The tensors in a .safetensors file or in a PyTorch checkpoint, by name, as `named_tensors` finds them.
+
+    Raises as `read_checkpoint`, and ValueError where there are no tensors.
+    """
+    found = named_tensors(read_checkpoint(file))
+    if not found:
         raise ValueError(f"{file} holds no state dict of tensors: save model.state_dict() in it.")
-    return {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    return found
+
+
+def named_tensors(state: Any) -> dict[str, Tensor]:
+    """The tensors in a state dict, plain or under "state_dict", without the prefix "module."; none in anything else."""
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    named = state.items() if isinstance(state, dict) else ()
+    return {str(name).removeprefix("module."): tensor for name, tensor in named if isinstance(tensor, Tensor)}
 
 
 def openai_transform() -> transforms.Compose:
@@ -137,12 +244,12 @@ def openai_transform() -> transforms.Compose:
 def train_transform(preprocess: transforms.Compose, scale: tuple[float, float] = (0.9, 1.0)) -> transforms.Compose:
     """The training version of CLIP's preprocessing: a random crop of 90 to 100 % of the area instead of a fixed one.
 
-    Everything else (size, bicubic interpolation, normalisation) is taken over from `preprocess`; there is no flip,
-    as in the official code.
+    Everything else (size, interpolation, normalisation) is taken over from `preprocess`; there is no flip, as in the
+    official code.
     """
-    steps = [t for t in preprocess.transforms if not isinstance(t, (transforms.Resize, transforms.CenterCrop))]
-    size = next(t.size for t in preprocess.transforms if isinstance(t, transforms.CenterCrop))
-    crop = transforms.RandomResizedCrop(size, scale=scale, interpolation=transforms.InterpolationMode.BICUBIC)
+    fit: Any = [t for t in preprocess.transforms if isinstance(t, (transforms.Resize, transforms.CenterCrop))]
+    steps = [t for t in preprocess.transforms if t not in fit]
+    crop = transforms.RandomResizedCrop(fit[-1].size, scale=scale, interpolation=fit[0].interpolation)
     return transforms.Compose([crop, *steps])
 
 

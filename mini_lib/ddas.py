@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchvision.models import AlexNet_Weights, alexnet
 
-from .clip import Noting, batch_first, device_of, load_tensors, vision_blocks, with_vision_blocks
+from .clip import Noting, batch_first, check_digest, device_of, load_tensors, vision_blocks, with_vision_blocks
 from .training import endless, loader
 
+ALEXNET = AlexNet_Weights.IMAGENET1K_V1.url
 KEEP = 2**30  # bytes of features that are kept in memory; those of a larger data set are computed batch by batch
 
 
@@ -70,30 +71,42 @@ class ChannelStatistics(_BlockOutput):
         return torch.cat([patches.mean(dim=1), patches.std(dim=1)], dim=1)  # (B, 2 D)
 
 
+def _alexnet_file():
+    """Where torch keeps AlexNet's weights, fetched where they are not there yet."""
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(ALEXNET).name)
+    if not file.is_file():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(ALEXNET, str(file), hash_prefix=file.stem.split("-")[-1])
+        except Exception as error:  # of the network, the disk, or of torch, where another file comes, as from a proxy
+            raise OSError(
+                f"AlexNet's weights cannot be downloaded ({error}): fetch {ALEXNET} where there is a network, and put it into "
+                f"{file.parent}, or pass the file as alexnet=FILE in the settings of DDAS."
+            ) from error
+    return file
+
+
 class AlexNetFeatures(nn.Module):
     """The paper's own features: AlexNet's last convolution, before its ReLU, as a sigmoid. A second network.
 
     images (B, 3, 224, 224), normalised for CLIP as in the official code -> (B, 43264), in (0, 1). weights: "imagenet"
-    (torchvision downloads them once), a file of them, or None for random ones. Raises OSError where they cannot be had,
-    ValueError for a file that holds others.
+    (torchvision's, downloaded once to torch's cache), a file of them, or None for random ones. Raises OSError where they
+    cannot be had, ValueError for a file that is damaged or holds others.
     """
 
     squash, code = True, 100
 
     def __init__(self, weights: str | Path | None = "imagenet"):
         super().__init__()
-        try:
-            network = alexnet(weights=AlexNet_Weights.IMAGENET1K_V1 if weights == "imagenet" else None)
-        except OSError as error:
-            raise OSError(
-                f"AlexNet's weights cannot be downloaded ({error}): fetch {AlexNet_Weights.IMAGENET1K_V1.url} where there "
-                "is a network, and pass the file as alexnet=FILE in the settings of DDAS."
-            ) from error
-        if weights not in ("imagenet", None):
+        network = alexnet(weights=None)
+        if weights is not None:
+            file = _alexnet_file() if weights == "imagenet" else Path(weights).expanduser()
+            if file.name == Path(ALEXNET).name:
+                check_digest(file)
             try:
-                network.load_state_dict(load_tensors(weights))
+                network.load_state_dict(load_tensors(file))
             except RuntimeError as error:
-                raise ValueError(f"the weights in {weights} are not those of torchvision's AlexNet.") from error
+                raise ValueError(f"the weights in {file} are not those of torchvision's AlexNet.") from error
         self.convolutions = network.features[:-2].requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> Tensor:

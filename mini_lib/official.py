@@ -11,6 +11,7 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import nn
 
+from .clip import named_tensors
 from .ddas import DDAS
 from .moe import MoEClip
 
@@ -78,15 +79,13 @@ SIZES = (  # those tensors of CLIP that tell its shape
 
 
 def _tensors(state_dict):
-    """The tensors in a state dict, plain or under "state_dict", without the prefix "module."."""
-    state = state_dict.get("state_dict", state_dict) if isinstance(state_dict, dict) else {}
-    tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)} if isinstance(state, dict) else {}
+    tensors = named_tensors(state_dict)
     if not tensors:
         raise ValueError(
             f"this {type(state_dict).__name__} holds no tensors by name: pass a state dict, as load_tensors of "
             "mini_lib.clip reads it from a file."
         )
-    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _load(module, state, **options):

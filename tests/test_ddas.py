@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.utils.data import TensorDataset
-from torchvision.models import alexnet
+from torchvision.models import AlexNet_Weights, alexnet
 
 from mini_lib import ddas as ddas_module
 from mini_lib.ddas import DDAS, AlexNetFeatures, Autoencoder, select_below, select_calibrated
@@ -112,15 +112,59 @@ def test_a_file_of_other_weights_is_no_alexnet(tmp_path):
         AlexNetFeatures(tmp_path / "other.pth")
 
 
-def test_alexnet_without_a_network(monkeypatch):
-    def offline(weights):
-        raise OSError("no route to host")
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """torch's cache, empty, and where AlexNet's weights belong in it."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch hub"))
+    return tmp_path / "torch hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
 
-    monkeypatch.setattr(ddas_module, "alexnet", offline)
+
+@pytest.mark.parametrize(
+    "error", [OSError("no route to host"), RuntimeError("invalid hash value"), ValueError("cut off")]
+)
+def test_alexnet_without_a_network(cache, monkeypatch, error):
+    def offline(url, file, hash_prefix):
+        assert (file, hash_prefix) == (str(cache), "7be5be79") and cache.parent.is_dir()
+        raise error
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(
-        OSError, match="cannot be downloaded .no route to host.*alexnet.*pth.*pass the file as alexnet=FILE"
+        OSError,
+        match=f"cannot be downloaded .{error}.*alexnet.*pth.*into .*checkpoints, or pass the file as alexnet=FILE",
     ):
         AlexNetFeatures()
+
+
+@pytest.mark.parametrize("content", [b"<html>Please log in</html>", b"", b"these are no weights", None])
+def test_a_damaged_alexnet_is_named(cache, monkeypatch, content):
+    """What a proxy gave, what a kill left, and weights that are not AlexNet's own: nothing of it is even opened."""
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("it was opened"))
+    cache.parent.mkdir(parents=True)
+    if content is None:
+        torch.save(alexnet(weights=None).state_dict(), cache)
+    else:
+        cache.write_bytes(content)
+    for weights in ("imagenet", cache):
+        with pytest.raises(
+            OSError, match="another file in its place.*SHA-256 is not the one in its name. Delete it and try"
+        ) as caught:
+            AlexNetFeatures(weights)
+        assert str(caught.value).startswith(str(cache))
+
+
+def test_alexnet_is_downloaded_once_and_taken_from_the_cache(cache, monkeypatch):
+    network, calls = alexnet(weights=None), []
+
+    def download(url, file, hash_prefix):
+        calls.append(url)
+        torch.save(network.state_dict(), file)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    monkeypatch.setattr(ddas_module, "check_digest", lambda file: None)
+    images = torch.randn(1, 3, 224, 224)
+    for _ in range(2):
+        assert torch.equal(AlexNetFeatures()(images), network.features[:-2](images).flatten(1).sigmoid())
+    assert calls == [AlexNet_Weights.IMAGENET1K_V1.url]
 
 
 def test_features_computed_batch_by_batch(clip, looks, monkeypatch):

@@ -1,8 +1,8 @@
 """What the first cell of every notebook runs in Colab: pip, for what Colab does not have.
 
 Colab's torch, torchvision and numpy fit its GPU and one another, and it has a page of its own for notebooks. pip is asked
-for none of these, and nothing that it brings along may exchange the former. Run as a file, for the library is not on the
-path yet.
+for none of these that is there, and nothing that it brings along may exchange them. Run as a file, for the library is not
+on the path yet.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 KEPT = ("torch", "torchvision", "numpy")
-PAGE = ("jupyterlab", "ipywidgets")
+PAGE = ("jupyterlab", "ipywidgets", "ipython", "ipykernel")
 
 
 def dependencies(*extras: str) -> list[str]:
@@ -25,17 +25,29 @@ def dependencies(*extras: str) -> list[str]:
     return project["dependencies"] + sum((project["optional-dependencies"][extra] for extra in extras), [])
 
 
-def installed(requirement: Requirement) -> bool:
+def installed(name: str) -> str | None:
+    """The version of a package that is here; None where there is none."""
     try:
-        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+        return version(name)
     except PackageNotFoundError:
-        return False
+        return None
 
 
 def missing(requirements: Iterable[str]) -> list[str]:
-    """Those of the requirements ("pandas>=2.1") that pip must be asked for: too old here, or not here at all."""
-    asked = [text for text in requirements if Requirement(text).name not in KEPT + PAGE]
-    return [text for text in asked if not installed(Requirement(text))]
+    """Those of the requirements ("pandas>=2.1") that pip must be asked for: too old here, or not here at all.
+
+    Of what is kept only what is not here at all, and nothing that belongs to Colab's page.
+    """
+    asked = []
+    for text in requirements:
+        wanted = Requirement(text)
+        here = installed(wanted.name)
+        fits = here is not None and wanted.specifier.contains(here, prereleases=True)
+        if not fits and wanted.name not in PAGE and not (here and wanted.name in KEPT):
+            asked.append(text)
+        elif not fits and here and wanted.name in KEPT:
+            print(f"Colab has {wanted.name} {here}, and {text} is needed: choose a newer runtime.")
+    return asked
 
 
 def main() -> None:
@@ -45,7 +57,8 @@ def main() -> None:
     print("Installing", ", ".join(wanted))
     with tempfile.TemporaryDirectory() as folder:
         pins = Path(folder, "constraints.txt")
-        pins.write_text("".join(f"{name}=={version(name)}\n" for name in KEPT), encoding="utf-8")
+        here = [f"{name}=={found}\n" for name in (*KEPT, *PAGE) if (found := installed(name))]
+        pins.write_text("".join(here), encoding="utf-8")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", pins, *wanted]
         sys.exit(subprocess.run(command, check=False).returncode)
 

@@ -32,12 +32,19 @@ def add(commands: Any) -> None:
 
 def _add_execute(commands):
     text = (
-        "run a notebook unattended, with papermill; a parameter that it does not know is refused before anything runs"
+        "run a notebook unattended, with papermill; a parameter that it does not know, or a value of another type, is "
+        "refused before anything runs. Notebook, report and results lie in the folder OUT, inside the repository where it "
+        "is relative, by default runs/PARAMETERS"
     )
     execute = commands.add_parser("execute", help="run a notebook with a parameter file", description=text)
     execute.add_argument("notebook", type=Path, metavar="NOTEBOOK")
     execute.add_argument("parameters", type=Path, metavar="PARAMETERS.yaml", help="notebooks/params/ has examples")
-    execute.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="parameters that differ from the file's")
+    execute.add_argument(
+        "changes",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="other values than the file's, as typed; [a, b] and {a: 1} as in YAML",
+    )
     execute.set_defaults(run=_execute)
 
 
