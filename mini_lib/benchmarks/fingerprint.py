@@ -60,7 +60,9 @@ def of_transform(transform: Callable | None) -> str:
     picture = np.stack([rows * 2, columns * 2 - 1, (rows * columns) % 251], axis=-1).clip(0, 255).astype(np.uint8)
     with _fixed_seeds():
         array = _array(transform(Image.fromarray(picture)))
-    return str(array.dtype) if array.dtype.kind not in "biuf" else digest(array.astype(np.float64).round(3) + 0.0)  # no -0.0
+    return (
+        str(array.dtype) if array.dtype.kind not in "biuf" else digest(array.astype(np.float64).round(3) + 0.0)
+    )  # no -0.0
 
 
 def _sampled(dataset):
