@@ -81,7 +81,7 @@ def find_images(folder: Path) -> tuple[list[Path], Counter[str]]:
     wanted, found, others = suffixes(), [], Counter()
     seen, due = set(), [folder]
     while due:
-        here = due.pop()
+        here = due.pop(0)
         if os.path.realpath(here) in seen:  # a link to a folder above it, or a second one to the same
             continue
         seen.add(os.path.realpath(here))

@@ -238,7 +238,14 @@ def _files(dataset):
 
 
 def _samples(dataset):
-    return *map(list, zip(*dataset.samples)), dataset.classes
+    return *_apart(dataset.samples), dataset.classes
+
+
+def _apart(pairs):
+    """(files, labels) of pairs."""
+    if not pairs:
+        raise ValueError("it holds no images")
+    return tuple(map(list, zip(*pairs)))
 
 
 def _caltech101(dataset):
@@ -257,7 +264,7 @@ def _mnist(dataset):
 
 
 def _sun397(dataset):
-    return *zip(*sorted(zip(dataset._image_files, dataset._labels))), dataset.classes
+    return *_apart(sorted(zip(dataset._image_files, dataset._labels))), dataset.classes
 
 
 def _articles(*templates):
@@ -454,7 +461,7 @@ SOURCES = {
         split_file="split_zhou_OxfordPets.json",
     ),
     "cars": Source(
-        datasets.StanfordCars, lambda d: (*map(list, zip(*d._samples)), d.classes),
+        datasets.StanfordCars, lambda d: (*_apart(d._samples), d.classes),
         parts={p: {"split": p} for p in ("train", "test")}, sizes={"train": 8144, "test": 8041}, classes=196,
         templates=(
             "a photo of a {}, a type of car.", "a photo of a {}.", "a photo of the {}.", "a photo of my {}.",

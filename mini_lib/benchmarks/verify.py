@@ -38,6 +38,7 @@ class Facts(NamedTuple):
     top: float = 0.0
 
 
+KINDS = (str, str, bool, str, float)  # of the parts of Facts
 _known: dict[str, Facts] = {}  # absolute path -> facts, as long as this process lives
 
 
@@ -130,8 +131,9 @@ def _look(path, stamp):
                     return "some of its pixels are no numbers"
                 if values.min() < 0:
                     return "some of its pixels are negative, and nobody says which value is black"
-                values = values[..., :3] if depth == "C" else values
-                top = float(values.max()) * (256 if depth in "AC" else 1) + (255 if depth in "AC" else 0)
+                if depth in ("A", "C"):  # the upper bytes, without transparency: the value is at most this
+                    values = values[..., :3].astype(np.int64) * 256 + 255
+                top = float(values.max())
             elif not image.mode.startswith(("I", "F")):
                 image.crop((0, 0, 1, 1)).convert("RGB")  # some modes have no way to RGB
             return Facts(stamp, _digest(content), True, depth, top)
@@ -191,7 +193,7 @@ def _load(folder):
         if content["reader"] != _reader():
             return {}
         kept = {place: Facts(*found) for place, found in content["files"].items()}
-        right = all(map(isinstance, found, (str, str, bool, str, float)) for found in kept.values())
+        right = all(isinstance(part, kind) for found in kept.values() for part, kind in zip(found, KINDS))
         return kept if right else {}
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError):
         return {}  # none there, damaged, or no home folder: the images are opened again
