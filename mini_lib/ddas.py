@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchvision.models import AlexNet_Weights, alexnet
 
-from .clip import Noting, batch_first, check_digest, device_of, load_tensors, vision_blocks, with_vision_blocks
+from .clip import Noting, batch_first, device_of, vision_blocks, with_vision_blocks
+from .embedded.checkpoints import check_digest, load_tensors
 from .training import endless, loader
 
 ALEXNET = AlexNet_Weights.IMAGENET1K_V1.url

@@ -11,8 +11,8 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import nn
 
-from .clip import named_tensors
 from .ddas import DDAS
+from .embedded.checkpoints import named_tensors
 from .moe import MoEClip
 
 TOWERS = {"visual.transformer": "image_layers", "transformer": "text_layers"}

@@ -444,7 +444,7 @@ class _Folder:
         elif results:
             raise ValueError(f"{out} has lost its {DIGESTS}. {self.again}")
         else:
-            self.digests = {"settings": self.key}
+            self.digests: dict[str, Any] = {"settings": self.key}  # and by file, digest -> tasks whose results it holds
             self._write_json(DIGESTS, self.digests)
 
     def _write_json(self, name, content):

@@ -21,6 +21,7 @@ HERE = {  # of August 2026, with Python 3.13
     "tqdm": "4.67.1",
     "matplotlib": "3.10.0",
     "packaging": "25.0",
+    "filelock": "3.19.1",
     "seaborn": "0.13.2",
     "ipywidgets": "7.7.1",
     "ipython": "7.34.0",
