@@ -119,9 +119,10 @@ def cil(
 def _order(file, count, seed):
     if file is None:
         return np.random.default_rng([seed, count]).permutation(count).tolist()
-    if not Path(file).is_file():
+    file = Path(file).expanduser()
+    if not file.is_file():
         raise ValueError(f"class order {file} does not exist: it should be a file with one class index a line.")
-    order = [int(number) for number in re.findall(r"\d+", Path(file).read_text(encoding="utf-8", errors="replace"))]
+    order = [int(number) for number in re.findall(r"\d+", file.read_text(encoding="utf-8", errors="replace"))]
     if sorted(order) != list(range(count)):
         raise ValueError(
             f"class order {file} has {len(order)} numbers, {len(set(order) & set(range(count)))} of them different and "

@@ -9,7 +9,11 @@ def add(commands: Any) -> None:
     data = commands.add_parser("data", help="say which of the paper's data sets are there", description=text)
     data.add_argument("--root", default="data/mtil", help="the folder that holds them all (default: %(default)s)")
     data.add_argument("--only", nargs="+", metavar="NAME", help="only these, such as aircraft or tinyimagenet")
-    data.add_argument("--download", action="store_true", help="fetch those that torchvision can download")
+    data.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch and unpack those that can be downloaded, each compared with its SHA-256",
+    )
     data.set_defaults(run=_data)
 
 

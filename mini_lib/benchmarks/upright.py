@@ -93,9 +93,8 @@ def _lower_bytes(image):
         again: Any = opened
         tile, mode = again.tile[0], again.tile[0][3]
         mode = OTHER_BYTE[mode] if isinstance(mode, str) else (OTHER_BYTE[mode[0]], *mode[1:])
-        again.tile = [
-            tile._replace(args=mode) if hasattr(tile, "_replace") else (*tile[:3], mode)
-        ]  # Pillow 11 or older
+        named = hasattr(tile, "_replace")  # since Pillow 11; before, it is a plain tuple
+        again.tile = [tile._replace(args=mode) if named else (*tile[:3], mode)]
         return np.asarray(again).astype(np.int64)
 
 

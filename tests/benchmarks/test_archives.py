@@ -6,9 +6,12 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import stat
+import sys
 import tarfile
 import threading
+import time
 import zipfile
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -313,3 +316,41 @@ def test_extraction_alone(tmp_path):
     extract(tmp_path / "x.tar", tmp_path / "out")
     mode = (tmp_path / "out/set/run.sh").stat().st_mode
     assert not mode & (stat.S_ISUID | stat.S_IWOTH)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are made by forking here")
+def test_killed_at_any_moment_it_ends_the_same(tmp_path, server, monkeypatch):
+    """Forty kills while it downloads and unpacks: what is in place is whole, and the next call goes on."""
+    content = {f"set/{i}.bin": os.urandom(20_000) for i in range(40)}
+    file = tar(tmp_path / "published.tar.gz", *(member(name, data) for name, data in content.items()))
+    server.content = file.read_bytes()
+    row = Archive("root/x.tar.gz", f"{server.address}/x.tar.gz", archives.sha256(file), "set")
+    monkeypatch.setattr(archives, "CHUNK", 20_000)
+    rng, killed, moments, began = np.random.default_rng(0), 0, set(), time.perf_counter()
+    fetch(row, tmp_path, print)
+    unpack(row, tmp_path, print)
+    whole = time.perf_counter() - began
+    shutil.rmtree(tmp_path / "root")
+    for _ in range(40):
+        if not (child := os.fork()):
+            try:
+                fetch(row, tmp_path, lambda line: None)
+                unpack(row, tmp_path, lambda line: None)
+            finally:
+                os._exit(0)
+        time.sleep(rng.uniform(0, whole))
+        os.kill(child, signal.SIGKILL)
+        killed += os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        there = {path.name for path in (tmp_path / "root").iterdir()} if (tmp_path / "root").exists() else set()
+        moments.add(frozenset(there))
+        assert there <= {"x.tar.gz", "x.tar.gz.part", ".x.tar.gz.unpacking", "set"}
+        if "x.tar.gz" in there:
+            assert (tmp_path / "root/x.tar.gz").read_bytes() == server.content
+        if "set" in there:
+            assert len(everything(tmp_path / "root/set")) == 41
+            shutil.rmtree(tmp_path / "root")  # once more from the beginning
+    assert killed >= 5 and len(moments) >= 2
+    fetch(row, tmp_path, print)
+    unpack(row, tmp_path, print)
+    assert everything(tmp_path / "root") == sorted(["set", "x.tar.gz", "set/a.txt", *content])
+    assert all((tmp_path / "root" / name).read_bytes() == data for name, data in content.items())

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -43,8 +44,9 @@ def test_it_is_the_same_for_the_same_data_wherever_they_lie(photos, preprocess, 
     assert folders(tmp_path / "a copy", preprocess).fingerprint() == before
     monkeypatch.chdir(photos.parent)
     assert folders("photos", preprocess).fingerprint() == before
-    (photos.parent / "link").symlink_to(photos)
-    assert folders("link", preprocess).fingerprint() == before
+    if sys.platform != "win32":
+        (photos.parent / "link").symlink_to(photos)
+        assert folders("link", preprocess).fingerprint() == before
 
 
 def rename(root):
