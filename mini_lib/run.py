@@ -24,13 +24,13 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from . import __version__
 from .clip import class_embeddings, class_logits
 from .metrics import AccuracyMatrix, read_table
-from .training import loader, progress, seed_everything
+from .training import checksum, loader, progress, seed_everything
 
 CHECKPOINT, MATRIX, ROUTING, VALIDATION = "checkpoint.safetensors", "matrix.csv", "routing.csv", "validation.csv"
 SETTINGS, DIGESTS = "settings.json", "digests.json"  # what the run is, and what its files ought to be
@@ -127,7 +127,7 @@ def run(
             f"{method.name!r} judges an image by the name of its task; {benchmark.name!r} does not tell it."
         )
     method.settings.check_tasks(names)
-    settings = json.loads(json.dumps(_identity(method, benchmark)))
+    settings = json.loads(json.dumps(_identity(method, benchmark), default=_stored))
     if not resume and _begun.get(out.resolve()) != _key(settings):
         _set_aside(out, log)
     with one_writer(out, log):
@@ -262,6 +262,15 @@ def _identity(method, benchmark):
     }
 
 
+def _stored(value):
+    """What settings.json holds of a setting that is no number, text, list or mapping."""
+    if isinstance(value, nn.Module):
+        return f"{type(value).__name__} {checksum(value)}"
+    raise ValueError(
+        f"a setting is a {type(value).__name__}: take numbers, texts, lists and mappings, or a torch module."
+    )
+
+
 def _differences(held, now):
     """What two identities do not share, a phrase each; and what was only made with something else."""
 
@@ -285,6 +294,8 @@ def _differences(held, now):
         elif key == "outputs":
             if not _close(a, b):
                 other.append("the model computes other features than then: another architecture or activation")
+        elif key.startswith("given."):
+            other.append(f"the method was given other {key.removeprefix('given.')}")
         elif key.startswith("data."):
             what = key.removeprefix("data.")
             other.append(f"images, their preprocessing, labels, class names or prompts of {what!r} have changed")

@@ -129,6 +129,43 @@ def test_another_architecture_with_the_same_weights_is_refused(go, out, clip):
         go(clip=other)
 
 
+@pytest.mark.parametrize("name", ["moe-adapters", "zscl", "joint"])
+def test_other_data_given_to_the_method_are_refused(clip, tokenizer, small, tmp_path, name):
+    def learner(benchmark):
+        quick = {"iterations": 2, "batch_size": 8}
+        quick |= (
+            {"bottleneck": 2, "num_experts": 4, "ddas": {"block": 1, "iterations": 2}} if name == "moe-adapters" else {}
+        )
+        return make_method(name, clip, tokenizer, **needs(name, benchmark), **quick)
+
+    run(learner(small), small, tmp_path, log=silent)
+    images = small.reference.tensors[0] + 0.1
+    other = replace(small, reference=TensorDataset(images, torch.zeros(len(images)).long()), tasks=small.tasks[::-1])
+    with pytest.raises(ValueError, match=f"the method was given other {'tasks' if name == 'joint' else 'reference'}"):
+        run(learner(other), small, tmp_path, log=silent)
+
+
+def test_a_module_among_the_settings_and_what_cannot_be_stored(clip, tokenizer, small, tmp_path):
+    class Flat(nn.Module):
+        squash, code = False, 4
+
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = nn.Parameter(torch.tensor(factor), requires_grad=False)
+
+        def forward(self, images):
+            return images.flatten(1)[:, :16] * self.factor
+
+    def learner(**ddas):
+        return made(clip, tokenizer, small, "moe-adapters", ddas={"iterations": 2, **ddas})
+
+    run(learner(features=Flat(1.0)), small, tmp_path / "a", log=silent)
+    with pytest.raises(ValueError, match="other settings"):
+        run(learner(features=Flat(2.0)), small, tmp_path / "a", log=silent)
+    with pytest.raises(ValueError, match="a setting is a complex: take numbers"):
+        run(learner(threshold=1j), small, tmp_path / "b", log=silent)
+
+
 def test_another_preprocessing_is_refused(go, out, small):
     tasks = [replace(t, test=TensorDataset(t.test.tensors[0] * 1.1, t.test.tensors[1])) for t in small.tasks]
     with pytest.raises(ValueError, match="their preprocessing"):

@@ -126,9 +126,14 @@ class Method:
             "method_settings": dataclasses.asdict(self.settings),
             "clip": {"checksum": self.start},
             "outputs": self.outputs,
+            "given": self.given(),
         }
         own = not type(self).__module__.startswith("mini_lib.")
         return found | ({"method_code": code_of(type(self))} if own else {})
+
+    def given(self) -> dict[str, str]:
+        """A digest of whatever its numbers depend on besides settings and stream, such as reference images, by name."""
+        return {}
 
     def learn(self, task: Task) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not say how it learns a task.")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
-from ..benchmarks.base import Task
-from ..benchmarks.cil import Shifted
+from ..benchmarks.base import Shifted, Task
+from ..benchmarks.fingerprint import digest, fingerprint
 from .base import register
 from .fine_tuning import FineTuning
 
@@ -34,6 +34,9 @@ class Joint(FineTuning):
     def __init__(self, clip: nn.Module, tokenizer: Callable, tasks: Sequence[Task], **settings):
         super().__init__(clip, tokenizer, **settings)
         self.tasks = tasks
+
+    def given(self) -> dict[str, str]:
+        return {"tasks": digest(*(fingerprint(task.train) for task in self.tasks))}
 
     def learn(self, task: Task) -> None:
         if self.learned:

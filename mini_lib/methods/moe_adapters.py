@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..benchmarks.base import Task
+from ..benchmarks.fingerprint import fingerprint
 from ..clip import class_logits, count_parameters
 from ..ddas import DDAS
 from ..moe import MoEClip
-from ..training import seed_everything
+from ..training import checksum, seed_everything
 from .base import TrainedMethod, TrainingSettings, one_of, register, whole_number
 
 
@@ -81,6 +82,10 @@ class MoEAdapters(TrainedMethod):
     @property
     def knows_tasks(self) -> bool:
         return self.selector == "known"
+
+    def given(self) -> dict[str, str]:
+        features = {"selector's features": str(checksum(self.ddas.features))} if self.ddas else {}
+        return features | ({"reference": fingerprint(self.reference)} if self.ddas else {})
 
     def learn(self, task: Task) -> None:
         choice, model = self.settings, self.model

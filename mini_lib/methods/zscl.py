@@ -8,6 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from ..benchmarks.base import Task
+from ..benchmarks.fingerprint import digest, fingerprint
 from .base import register, whole_number
 from .distilled import Distilled
 
@@ -43,6 +44,10 @@ class ZSCL(Distilled):
         if reference is None or not captions:
             raise ValueError("ZSCL needs reference images and captions, and this benchmark lacks them.")
         self.references = clip, reference, tokenizer(sorted(set(captions)))
+
+    def given(self) -> dict[str, str]:
+        _, reference, tokens = self.references
+        return {"reference": fingerprint(reference), "captions": digest(tokens)}
 
     def reference(self, task: Task) -> tuple[nn.Module, Dataset, Tensor]:
         return self.references
