@@ -21,10 +21,9 @@ method = make_method("moe-adapters", clip, tokenizer, reference=benchmark.refere
 matrix = run(method, benchmark, out="run")
 assert matrix.done == 2 and 0 <= matrix.last <= 100
 from mini_lib.__main__ import main
-
-pytestmark = pytest.mark.slow
 assert main(["data", "--root", "nowhere", "--only", "mnist"]) == 1
 """
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
