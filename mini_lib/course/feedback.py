@@ -14,11 +14,10 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import Preprocessor
 from nbformat import NotebookNode
 
-TAGS = {
-    "a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div", "dl", "dt", "em", "h1", "h2", "h3",
-    "h4", "h5", "h6", "hr", "i", "img", "ins", "kbd", "li", "mark", "ol", "p", "pre", "q", "s", "samp", "small", "span",
-    "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul", "var",
-}  # fmt: skip
+TAGS = set(
+    "a abbr b blockquote br caption code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s "
+    "samp small span strong sub summary sup table tbody td tfoot th thead tr u ul var".split()
+)
 WHOLE = re.compile(r"<(script|style)\b.*?(</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)  # goes with what is in it
 PICTURE = re.compile(r"data:image/(png|jpe?g|gif|webp);base64,[A-Za-z0-9+/=\s]*")
 BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
@@ -31,7 +30,9 @@ def _allowed(tag: str, name: str, value: str) -> bool:
         return tag == "img" and bool(PICTURE.fullmatch(value))
     if name == "href":
         return tag == "a" and bool(re.match(r"(https?://|mailto:|#)", value))
-    return name in ("alt", "title", "colspan", "rowspan", "align") or (name == "class" and tag in ("div", "pre", "span"))
+    return name in ("alt", "title", "colspan", "rowspan", "align") or (
+        name == "class" and tag in ("div", "pre", "span")
+    )
 
 
 def harmless(html: str) -> str:
@@ -82,4 +83,8 @@ def _safe(item):
 def _described(metadata):
     """Of a picture: what it shows, and how large it is."""
     given = metadata if isinstance(metadata, dict) else {}
-    return {k: v for k, v in given.items() if (k == "alt" and isinstance(v, str)) or (k in ("width", "height") and type(v) is int)}
+    return {
+        k: v
+        for k, v in given.items()
+        if (k == "alt" and isinstance(v, str)) or (k in ("width", "height") and type(v) is int)
+    }

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -22,7 +22,7 @@ from hmac import compare_digest
 from pathlib import Path
 from site import getusersitepackages
 from threading import Thread
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import psutil
 
@@ -46,6 +46,18 @@ class Report:
     tried: list[str] = field(default_factory=list)  # what was refused
     ended: bool = False  # after its last cell, not before
     new: list[str] = field(default_factory=list)  # files that appeared among the submissions meanwhile
+
+
+def check(sandbox: str | None) -> None:
+    """Raises OSError with a sentence where there is no such sandbox."""
+    if sandbox is not None and not _program(sandbox):
+        raise OSError(
+            f"there is no sandbox {sandbox!r} here: on Linux bwrap (package bubblewrap) or docker, installed."
+        )
+
+
+def _program(sandbox):
+    return shutil.which(sandbox) if sandbox in SANDBOXES and sys.platform == "linux" else None
 
 
 def examine(
@@ -107,14 +119,22 @@ def _command(place: Path, sandbox: str | None) -> list[str]:
     python = [program, "-I", "-S", "-B", "-X", "utf8", "-c", code]
     if sandbox is None:
         return python
-    there = shutil.which(sandbox) if sandbox in SANDBOXES and sys.platform == "linux" else None
-    if not there:
-        raise OSError(f"there is no sandbox {sandbox!r} here: on Linux bwrap (package bubblewrap) or docker, installed.")
+    there = str(_program(sandbox))
     work = str(place / "work")
     seen = [path for path in (*SYSTEM, sys.base_prefix, *_site(), str(place)) if os.path.exists(path)]
     if sandbox == "bwrap":
         binds = [part for path in seen for part in ("--ro-bind", path, path)]
-        own = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
+        own = [
+            "--unshare-all",
+            "--die-with-parent",
+            "--new-session",
+            "--cap-drop",
+            "ALL",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+        ]
         return [there, *own, *binds, "--bind", work, work, "--chdir", work, "--", *python]
     mounts = [part for path in seen for part in ("--mount", f"type=bind,source={path},target={path},readonly")]
     user = ["--user", f"{os.getuid()}:{os.getgid()}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
@@ -138,6 +158,7 @@ def _run(command: list[str], sent: bytes, place: Path, seconds: float, sandbox: 
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
+    assert process.stdin and process.stdout and process.stderr  # they are pipes
     told, tried = _Pipe(process.stdout, REPORT), _Pipe(process.stderr, 2**20)
     deadline, why = time.monotonic() + seconds, None
     try:
@@ -176,7 +197,7 @@ def _run(command: list[str], sent: bytes, place: Path, seconds: float, sandbox: 
 class _Pipe(Thread):
     """Reads what the process writes; more than `most` bytes are thrown away, and noted."""
 
-    def __init__(self, pipe: BinaryIO, most: int):
+    def __init__(self, pipe: IO[bytes], most: int):
         super().__init__(daemon=True)
         self.pipe, self.most, self.found, self.full = pipe, most, bytearray(), False
         self.start()
@@ -187,7 +208,7 @@ class _Pipe(Thread):
             self.found += part[: self.most - len(self.found)]
 
 
-def _children(before: set[int] = frozenset()) -> list[psutil.Process]:
+def _children(before: Collection[int] = ()) -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
 
 

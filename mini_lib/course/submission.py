@@ -21,6 +21,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
 BYTES, CELLS = 10 * 2**20, 500  # of a notebook, at most
 STUDENT = r"\w(?:[\w.@-]*[\w@-])?"  # no option, no formula, no path, no hidden or control character
+NO_ID = (
+    "the folder's name is no student id: at most 100 letters, digits and . _ @ -, "
+    "a letter, a digit or _ first, no point last."
+)
 TOOLS = {".ipynb_checkpoints", ".git", ".idea", ".vscode"}  # folders that programs leave
 IMAGES = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 
@@ -36,23 +40,32 @@ class HandedIn:
 
 
 def _is_link(path: Path) -> bool:
-    return path.is_symlink() or (hasattr(os.path, "isjunction") and os.path.isjunction(path))
+    # Windows has another kind of link, and Python a name for it since 3.12
+    return path.is_symlink() or getattr(os.path, "isjunction", lambda path: False)(path)
 
 
 def handed_in(folder: Path) -> Iterator[HandedIn]:
     """Everything in the folder of submissions, in order. Files beside the folders are passed over, as are tools' folders."""
-    students = [path for path in sorted(folder.iterdir()) if path.name not in TOOLS and not _is_file(path)]
+    students = _places(folder)
     alike = Counter(_same(path.name) for path in students)
     for place in students:
-        fault = _student_fault(place)
-        if not fault and alike[_same(place.name)] > 1:
+        if fault := _kind_fault(place):
+            yield HandedIn(place.name, "", place, fault)
+            continue
+        fault = None if re.fullmatch(STUDENT, place.name) and len(place.name.encode()) <= 100 else NO_ID
+        if alike[_same(place.name)] > 1:
             others = ", ".join(p.name for p in students if _same(p.name) == _same(place.name) and p != place)
-            fault = f"the folder's name differs from {others} only in the case or form of its letters."
-        inside = [] if fault else [path for path in sorted(place.iterdir()) if path.name not in TOOLS and not _is_file(path)]
+            fault = fault or f"the folder's name differs from {others} only in the case or form of its letters."
+        inside = _places(place)
         if not inside:
             yield HandedIn(place.name, "", place, fault or "no folder of an assignment in this student's folder.")
         for path in inside:
-            yield HandedIn(place.name, path.name, path, _kind_fault(path))
+            yield HandedIn(place.name, path.name, path, fault or _kind_fault(path))
+
+
+def _places(folder: Path) -> list[Path]:
+    """What lies in a folder, but for files and what tools leave."""
+    return [path for path in sorted(folder.iterdir()) if path.name not in TOOLS and not _is_file(path)]
 
 
 def _is_file(path):
@@ -62,15 +75,6 @@ def _is_file(path):
 def _same(name: str) -> str:
     """One text for names that are the same on some disks."""
     return unicodedata.normalize("NFKC", name).casefold()
-
-
-def _student_fault(path: Path) -> str | None:
-    if not re.fullmatch(STUDENT, path.name) or len(path.name.encode("utf-8", "replace")) > 100:
-        return (
-            "the folder's name is no student id: at most 100 letters, digits and . _ @ -, "
-            "a letter, a digit or _ first, no point last."
-        )
-    return _kind_fault(path)
 
 
 def _kind_fault(path: Path) -> str | None:
@@ -85,18 +89,22 @@ def read(path: Path) -> NotebookNode:
         raise ValueError(f"{path.name} is a link: hand in the file itself.")
     try:
         # not through a link that has come since, and without waiting where it is a pipe
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        ways = (getattr(os, way, 0) for way in ("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+        file = os.open(path, sum(ways))
     except FileNotFoundError:
         raise ValueError(f"the notebook {path.name} is missing; it must keep the name under which it was handed out.")
     except OSError as error:
         raise ValueError(f"{path.name} cannot be opened ({error.strerror}).") from error
-    with open(file, "rb") as opened:
+    try:
         state = os.fstat(file)
         if not stat.S_ISREG(state.st_mode):
             raise ValueError(f"{path.name} is no file.")
         if state.st_nlink > 1:
             raise ValueError(f"{path.name} is the same file as another one (a hard link): hand in a copy.")
-        contents = opened.read(BYTES + 1)
+        with open(file, "rb", closefd=False) as opened:
+            contents = opened.read(BYTES + 1)
+    finally:
+        os.close(file)
     if len(contents) > BYTES:
         raise ValueError(f"{path.name} has more than {BYTES // 2**20} MiB: clear the outputs that are not asked for.")
     try:
@@ -134,11 +142,12 @@ def merge(submitted: NotebookNode, release: NotebookNode, source: NotebookNode |
     those that were handed in. Raises ValueError with a sentence where a cell of the assignment is gone or doubled.
     """
     wanted = [mark(cell)["grade_id"] for cell in release.cells if mark(cell)]
-    needed = [mark(cell)["grade_id"] for cell in release.cells if any(mark(cell).get(k) for k in ("grade", "solution", "task"))]
+    kinds = ("grade", "solution", "task")
+    needed = [mark(cell)["grade_id"] for cell in release.cells if any(mark(cell).get(kind) for kind in kinds)]
     tests = {mark(cell)["grade_id"]: cell.source for cell in source.cells if is_test(cell)} if source else {}
     found, added, last = {}, {"": []}, ""
     for cell in submitted.cells:
-        name = mark(cell).get("grade_id")
+        name = mark(cell).get("grade_id", "")
         if name not in wanted:
             added[last].append(_added(cell, outputs))
         elif name in found and name in needed:
@@ -167,7 +176,11 @@ def _added(cell, outputs):
     if cell.cell_type == "code":
         kept = {"outputs": cell.outputs, "execution_count": cell.execution_count} if outputs else {}
         return new_code_cell(cell.source, **kept)
-    return new_markdown_cell(cell.source, attachments=_images(cell)) if cell.cell_type == "markdown" else new_raw_cell(cell.source)
+    return (
+        new_markdown_cell(cell.source, attachments=_images(cell))
+        if cell.cell_type == "markdown"
+        else new_raw_cell(cell.source)
+    )
 
 
 def _images(cell):

@@ -17,6 +17,7 @@ import torch
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
 
 CHARACTERS = 2_000_000  # of output that a cell, or a test's calls of a function, may leave
 
@@ -74,7 +75,9 @@ class Stream(io.TextIOBase):
 
 
 def _plain_data(data):
-    return {kind: base64.b64encode(value).decode() if isinstance(value, bytes) else value for kind, value in data.items()}
+    return {
+        kind: base64.b64encode(value).decode() if isinstance(value, bytes) else value for kind, value in data.items()
+    }
 
 
 class Publisher(DisplayPublisher):
@@ -106,15 +109,14 @@ class Shell(InteractiveShell):
         """For `%matplotlib inline`: there is no window."""
 
     def _showtraceback(self, etype, evalue, stb):
-        SHOWN.add("error", ename=etype.__name__, evalue=str(evalue), traceback=list(stb))
+        lines, SHOWN.size = [line[-5_000:] for line in stb][-20:], 0  # also where there was too much before it
+        SHOWN.add("error", ename=etype.__name__, evalue=str(evalue)[-1_000:], traceback=lines)
 
 
 def shell() -> Shell:
     """The one shell of this process."""
     Shell.display_pub_class.default_value, Shell.displayhook_class.default_value = Publisher, Hook
-    made = Shell.instance()
-    made.history_manager.enabled = False
-    return made
+    return Shell.instance(config=Config({"HistoryManager": {"enabled": False}}))
 
 
 def plain(value: Any) -> Any:
@@ -167,9 +169,9 @@ def main() -> None:
     """Pass the work on to the examiner, then serve."""
     from . import examiner
 
-    sys.stdin = open(os.devnull, encoding="utf-8")
+    work, sys.stdin = sys.stdin, open(os.devnull, encoding="utf-8")
     orders, answers = SimpleQueue(), SimpleQueue()
     made = shell()
-    examiner.start(sys.__stdin__.buffer.read(), orders, answers)
+    examiner.start(work.buffer.read(), orders, answers, serve.__code__)
     del examiner
     serve(made, orders, answers)

@@ -7,7 +7,9 @@ after each call the seal must be whole. A verdict is signed with a key that only
 """
 
 import builtins
+import contextlib
 import ctypes
+import functools
 import io
 import json
 import math
@@ -22,18 +24,18 @@ from os import write
 from queue import Empty, SimpleQueue
 from sys import _current_frames
 from time import monotonic
+from types import CodeType
 from typing import Any
 
 import numpy as np
 import torch
 
-from . import desk
 from .guard import Guard
 from .seal import Seal
 
 __builtins__ = dict(vars(builtins))  # functions below keep these, whatever becomes of the others
 
-MAIN = threading.main_thread().ident
+MAIN = threading.main_thread().ident or 0
 timer = getattr(signal, "getitimer", None)  # not on Windows
 NUMBERS = {bool, int, float, complex, str, type(None), *(kind for kind in np.sctypeDict.values())}
 
@@ -53,14 +55,14 @@ def exact(value: Any) -> bool:
     return type(value) in NUMBERS or (type(value) is np.ndarray and not value.dtype.hasobject)
 
 
-def start(work: bytes, orders: SimpleQueue, answers: SimpleQueue) -> None:
-    """Begin, in a thread that has no name: everything it needs is in `work`, JSON of isolation.py."""
-    start_new_thread(_examine, (work, orders, answers))
+def start(work: bytes, *desk: Any) -> None:
+    """Begin, in a thread that has no name: everything it needs is in `work`, JSON of isolation.py, and in `desk`."""
+    start_new_thread(_examine, (work, *desk))
 
 
-def _examine(work, orders, answers):
+def _examine(work, *desk):
     try:
-        examiner = Examiner(json.loads(work), orders, answers)
+        examiner = Examiner(json.loads(work), *desk)
         try:
             examiner.prepare()
         except Exception as error:  # nothing of the submission has run yet
@@ -90,11 +92,11 @@ def limit(memory: int, file: int, processes: int) -> None:
 
 
 class Examiner:
-    """job: what isolation.py sends; orders and answers: the way to the desk and back."""
+    """job: what isolation.py sends; orders and answers: the way to the desk and back; idle: what it runs while it waits."""
 
-    def __init__(self, job: dict[str, Any], orders: SimpleQueue, answers: SimpleQueue):
+    def __init__(self, job: dict[str, Any], orders: SimpleQueue, answers: SimpleQueue, idle: CodeType):
         self.job, self.orders, self.answers, self.number = job, orders, answers, 0
-        self.late, self.fault, self.deadline, self.printed = False, None, math.inf, io.StringIO()
+        self.idle, self.late, self.fault, self.deadline, self.printed = idle, False, None, math.inf, io.StringIO()
         self.results, self.told, nowhere = os.dup(1), os.dup(2), os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
@@ -110,9 +112,11 @@ class Examiner:
         for name in own:
             if name.startswith(("mini_lib.course.checks", "mini_lib.course.exam")):
                 del sys.modules[name]  # the submission imports the checks anew; these here have no name any more
-        del own["mini_lib.course"].checks, own["mini_lib.course"].exam
-        self.seal, self.threads, self.idle = Seal(list(own.values())), _count(), desk.serve.__code__
-        Guard(**self.job["folders"], told=self.told).on()
+        for name in ("checks", "exam"):
+            vars(own["mini_lib.course"]).pop(name, None)
+        self.seal, self.threads = Seal(list(own.values())), _count()
+        firm = [*torch.__path__, *np.__path__, *own["mini_lib"].__path__, contextlib.__file__, functools.__file__]
+        Guard(**self.job["folders"], firm=firm, told=self.told).on()
 
     def report(self, kind: str, number: int, text: str) -> None:
         """A line for the grading process. Made without any function of Python code, for that could be changed."""
@@ -222,7 +226,7 @@ def _error(name: str, text: str, line: str) -> dict[str, Any]:
 
 def interrupt() -> None:
     """KeyboardInterrupt in the main thread, also where it sleeps."""
-    if hasattr(signal, "pthread_kill") and MAIN:
+    if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(MAIN, signal.SIGINT)
     else:
         interrupt_main()

@@ -16,22 +16,19 @@ from typing import Any
 
 __builtins__ = dict(vars(builtins))  # functions below keep these, whatever becomes of the others
 
-CHANGES = {  # event -> how many of its arguments are paths
-    "os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1, "os.chmod": 1, "os.chown": 1, "os.utime": 1,
-    "os.setxattr": 1, "os.removexattr": 1, "os.rename": 2, "os.link": 2, "os.symlink": 2,
-}  # fmt: skip
-PROCESSES = {
-    "subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.exec", "os.spawn", "os.posix_spawn", "os.startfile",
-    "os.killpg", "pty.spawn",
-}  # fmt: skip
-NETWORK = {
-    "socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname",
-    "socket.gethostbyaddr",
-}  # fmt: skip
-INSIDE = {
-    "gc.get_objects", "gc.get_referrers", "gc.get_referents", "sys._current_exceptions", "sys.settrace", "sys.setprofile",
-    "sys.monitoring.register_callback", "sys.addaudithook", "code.__new__", "cpython.PyInterpreterState_New",
-}  # fmt: skip
+# Events of https://docs.python.org/3/library/audit_events.html. Of the first ones two arguments are paths, of the next one.
+MOVES = frozenset(("os.rename", "os.link", "os.symlink"))
+CHANGES = MOVES | set(
+    "os.remove os.rmdir os.mkdir os.truncate os.chmod os.chown os.utime os.setxattr os.removexattr".split()
+)
+PROCESSES = frozenset(
+    "subprocess.Popen os.system os.fork os.forkpty os.exec os.spawn os.posix_spawn os.startfile os.killpg pty.spawn".split()
+)
+NETWORK = frozenset(f"socket.{name}" for name in "connect bind sendto sendmsg getaddrinfo gethostbyname".split())
+INSIDE = frozenset(
+    "gc.get_objects gc.get_referrers gc.get_referents sys._current_exceptions sys.settrace sys.setprofile "
+    "sys.monitoring.register_callback sys.addaudithook code.__new__ cpython.PyInterpreterState_New".split()
+)
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 PARTS = ("__code__", "__defaults__", "__kwdefaults__")  # of a function
 
@@ -39,11 +36,12 @@ PARTS = ("__code__", "__defaults__", "__kwdefaults__")  # of a function
 class Guard:
     """work: the one folder that may be written; hidden: folders that may not be read, except for those in `shown`.
 
-    told: a file descriptor, to which a line is written for each thing that was refused.
+    firm: folders of code whose functions stay what they are. told: a file descriptor, to which a line is written for each thing that was refused.
     """
 
-    def __init__(self, work: str, hidden: Sequence[str], shown: Sequence[str], told: int):
-        self.real, self.own, self.examiner, self.told, self.said = os.path.realpath, os.getpid(), get_ident(), told, set()
+    def __init__(self, work: str, hidden: Sequence[str], shown: Sequence[str], firm: Sequence[str], told: int):
+        self.real, self.own, self.examiner = os.path.realpath, os.getpid(), get_ident()
+        self.firm, self.told, self.said = firm, told, set()
         self.work, *rest = (self.real(folder) for folder in (work, *hidden, *shown))
         self.hidden, self.shown = rest[: len(hidden)], rest[len(hidden) :]
 
@@ -63,38 +61,41 @@ class Guard:
             return int(process[1]) != self.own or bool(process[2])
         return self._within(path, self.hidden) and not self._within(path, self.shown)
 
-    def refusal(self, event: str, args: tuple) -> str | None:
-        """What is refused of an event of https://docs.python.org/3/library/audit_events.html, in words; or None."""
-        if event == "open" and not isinstance(args[0], int):
-            path = self._path(args[0])
+    def refusal(self, event: str, args: tuple[Any, ...]) -> str | None:
+        """What is refused of an event, in words; or None."""
+        first: Any = args[0] if args else None
+        if event == "open" and type(first) is not int:  # an int is a file that is open already
+            path = self._path(first)
             writes = args[2] & WRITES or any(letter in (args[1] or "") for letter in "wax+")
             if path == os.path.realpath(os.devnull) or self._within(path, [self.work]):
                 return None
             if writes or self._secret(path) or os.path.isdir(path):  # from an open folder paths lead on unseen
                 return f"to {'write' if writes else 'read'} {_short(path)}"
         elif event in ("os.listdir", "os.scandir"):
-            path = self._path("." if args[0] is None else args[0]) if not isinstance(args[0], int) else self.work
+            path = self.work if type(first) is int else self._path("." if first is None else first)
             return f"to read {_short(path)}" if self._secret(path) else None
         elif event in CHANGES:
-            paths = [self._path(one) for one in args[: CHANGES[event]] if not isinstance(one, int)]
+            paths = [self._path(one) for one in args[: 1 + (event in MOVES)] if not isinstance(one, int)]
             outside = [path for path in paths[event == "os.symlink" :] if not self._within(path, [self.work])]
             return f"to change {_short(outside[0])}" if outside else None
         elif event == "sqlite3.connect":
             name = os.fsdecode(args[0]).removeprefix("file:").partition("?")[0]
             path = self._path(name)
             return None if name in ("", ":memory:") or self._within(path, [self.work]) else f"to open {_short(path)}"
-        elif event in PROCESSES or (event == "os.kill" and args[0] != self.own):
+        elif event in PROCESSES or (event == "os.kill" and first != self.own):
             return f"to start or end a process ({event})"
         elif event in NETWORK:
             return f"to use the network ({event})"
         elif event in INSIDE or (event == "sys._current_frames" and get_ident() != self.examiner):
             return f"to look into the interpreter ({event})"
-        elif event == "object.__setattr__" and args[1] in PARTS and os.path.isabs(args[0].__code__.co_filename):
-            return f"to change the function {args[0].__name__}"
+        elif event == "object.__setattr__" and args[1] in PARTS:
+            known = self._within(args[0].__code__.co_filename, self.firm)
+            return f"to change the function {args[0].__name__}" if known else None
         elif event.startswith("ctypes."):
-            name = args[0] if event == "ctypes.dlopen" else getattr(args[0], "_name", None)
+            name = first if event == "ctypes.dlopen" else getattr(first, "_name", None)
             library = event in ("ctypes.dlopen", "ctypes.dlsym") and isinstance(name, str) and os.path.isabs(name)
-            return None if library and self._within(self.real(name), self.shown) else f"to use memory directly ({event})"
+            library = library and self._within(self.real(str(name)), self.shown)
+            return None if library else f"to use memory directly ({event})"
         return None
 
     def check(self, event: str, args: tuple) -> str | None:

@@ -11,7 +11,17 @@ import torch
 
 __builtins__ = dict(vars(builtins))  # functions below keep these, whatever becomes of the others
 
-NEAR = ("builtins", "math", "functools", "contextlib", "io", "torch", "torch.functional", "torch.nn.functional", "numpy")
+NEAR = (
+    "builtins",
+    "math",
+    "functools",
+    "contextlib",
+    "io",
+    "torch",
+    "torch.functional",
+    "torch.nn.functional",
+    "numpy",
+)
 FAR = {"builtins", "math", "operator", "functools", "contextlib", "collections", "io", "copy", "re", "torch", "numpy"}
 
 
@@ -71,9 +81,9 @@ class Seal:
     """On `private` modules, wholly, and on what the tests use of Python, NumPy and torch."""
 
     def __init__(self, private: list[ModuleType]):
-        for one in vars(torch.optim).values():  # the first instance changes the class
-            with suppress(Exception):
-                one([torch.nn.Parameter(torch.zeros(2, 2))])
+        for optimiser in (one for one in vars(torch.optim).values() if hasattr(one, "zero_grad")):
+            with suppress(TypeError, ValueError, RuntimeError):  # some want other parameters
+                optimiser([torch.nn.Parameter(torch.zeros(2, 2))])  # the first instance changes its class
         loaded = {name: one for name, one in sys.modules.items() if isinstance(one, ModuleType)}
         known = frozenset(vars(builtins))
         far = {name: one for name, one in loaded.items() if name.split(".")[0] in FAR}
