@@ -59,12 +59,13 @@ book: $(VENV)/course $(VENV)/book
 	$(BIN)/python -m mini_lib book
 
 # The students' versions of the graded assignments; grade: points and feedback, SUBMISSIONS/<student>/<assignment>/*.ipynb.
+# SANDBOX=bwrap or docker puts it around each submission, on a Linux machine that has it.
 assignments: $(VENV)/course
 	$(BIN)/python -m mini_lib assignments
 
 grade: $(VENV)/course
 	@test -n "$(SUBMISSIONS)" || { echo "Which submissions? make grade SUBMISSIONS=folder"; exit 1; }
-	$(BIN)/python -m mini_lib grade "$(SUBMISSIONS)"
+	$(BIN)/python -m mini_lib grade $(if $(SANDBOX),--sandbox "$(SANDBOX)") -- "$(SUBMISSIONS)"
 
 $(VENV)/course $(VENV)/book: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[$(@F)]'

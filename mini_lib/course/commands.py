@@ -12,6 +12,9 @@ def add(commands: Any) -> None:
     text = "run and grade FOLDER/<student>/<assignment>/<notebook>.ipynb; points and feedback go to build/assignments/"
     grade = commands.add_parser("grade", help="grade submissions", description=text)
     grade.add_argument("folder", type=Path, metavar="FOLDER", help="one folder per student, in it one per assignment")
+    grade.add_argument(
+        "--sandbox", choices=["bwrap", "docker"], help="what stands around each submission, where it is there"
+    )
     grade.set_defaults(run=_grade)
     text = "write all notebooks as a site that is read without a network: build/book/index.html"
     commands.add_parser("book", help="write all notebooks as a site", description=text).set_defaults(run=_book)
@@ -63,7 +66,7 @@ def _assignments(options):
 def _grade(options):
     from . import grading
 
-    grading.grade_all(options.folder)
+    grading.grade_all(options.folder, options.sandbox)
 
 
 def _book(options):

@@ -189,6 +189,14 @@ def check_mixture_per_token(function: Callable) -> None:
         gates[..., : number - 1] = top_k_softmax(torch.randn(size * length, number - 1), 2).view(size, length, -1)
         gates[0, 0] = torch.tensor([1 - 1e-6, 1e-6] + [0.0] * (number - 2))  # a small gate is one, too
         experts = [Counting(width) for _ in range(number)]  # nobody chooses the last one
+        # first what is right: the function gets the experts themselves, and could change them
+        every = torch.stack([expert.expert(x) for expert in experts], dim=-1)  # (B, L, D, E)
+        right = (every * gates[:, :, None]).sum(dim=-1)
+        loud = (every * (gates > 0)[:, :, None]).sum(dim=-1)
+        inside: Any = sum((w > 0) * expert.expert(w * x) for expert, w in zip(experts, gates[..., None].unbind(dim=2)))
+        last = torch.zeros_like(x)
+        for e in range(number):
+            last = torch.where(gates[:, :, e, None] > 0, gates[:, :, e, None] * every[..., e], last)
         found = function(x, gates, experts)
         assert found.shape == x.shape, (
             f"what is added has the shape {tuple(found.shape)}, not {tuple(x.shape)}: (B, L, D)."
@@ -202,13 +210,6 @@ def check_mixture_per_token(function: Callable) -> None:
         assert tokens == chosen, (
             f"the experts got {tokens} tokens, but were chosen by {chosen}: only these are computed."
         )
-        every = torch.stack([expert.expert(x) for expert in experts], dim=-1)  # (B, L, D, E)
-        right = (every * gates[:, :, None]).sum(dim=-1)
-        loud = (every * (gates > 0)[:, :, None]).sum(dim=-1)
-        inside: Any = sum((w > 0) * expert.expert(w * x) for expert, w in zip(experts, gates[..., None].unbind(dim=2)))
-        last = torch.zeros_like(x)
-        for e in range(number):
-            last = torch.where(gates[:, :, e, None] > 0, gates[:, :, e, None] * every[..., e], last)
         before = "the gate stands before the expert: it multiplies the expert's answer, not what the expert reads."
         faults = {
             "the gates are missing: each answer counts with its gate.": loud.detach(),

@@ -364,13 +364,13 @@ def check_mixed_batch(function: Callable) -> None:
         task, first = torch.tensor(task), torch.zeros(len(task), dtype=torch.long)
         block, routers, experts = shared_block(5, number, T)
         x = torch.randn(len(task), 3, 5)
-        found = function(x, task, routers, experts)
         right, gates = block(x, Route(task, first)), block.gates(x[:, 0], Route(task, first))
         by_mean = block.gates(x.mean(dim=1), Route(task, first))
         every = torch.stack([expert(x) for expert in block.experts], dim=1)  # (B, E, L, D)
         last = torch.zeros_like(x)
         for e in range(number):
             last[gates[:, e] > 0] = (gates[:, e, None, None] * every[:, e])[gates[:, e] > 0]
+        found = function(x, task, routers, experts)  # after what is right: it gets the experts themselves
         assert found.shape == x.shape, f"what is added has the shape {tuple(found.shape)}, not {tuple(x.shape)}."
         faults = {
             "the input itself is not part of it: return what the experts add.": right + x,

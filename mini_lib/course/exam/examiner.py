@@ -1,0 +1,232 @@
+"""The examiner: hands the cells of a notebook to the desk, tests the functions written there, and reports what passed.
+
+It runs in a thread of its own, with its own copy of the library that no module name leads to; the code of a submission
+only ever runs in the main thread (desk.py), and never while a test computes. A test cell finds the library's names bound
+anew, and in place of each function of the submission one that asks the desk. What comes back must be plain values, and
+after each call the seal must be whole. A verdict is signed with a key that only this thread and the grading process know.
+"""
+
+import builtins
+import contextlib
+import ctypes
+import functools
+import io
+import json
+import math
+import os
+import signal
+import sys
+import threading
+from _thread import _count, interrupt_main, start_new_thread
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from os import write
+from queue import Empty, SimpleQueue
+from sys import _current_frames
+from time import monotonic
+from types import CodeType
+from typing import Any
+
+import numpy as np
+import torch
+
+from .guard import Guard
+from .seal import Seal
+
+__builtins__ = dict(vars(builtins))  # functions below keep these, whatever becomes of the others
+
+MAIN = threading.main_thread().ident or 0
+timer = getattr(signal, "getitimer", None)  # not on Windows
+NUMBERS = {bool, int, float, complex, str, type(None), *(kind for kind in np.sctypeDict.values())}
+
+
+class Stopped(Exception):
+    """The time of a test is over."""
+
+
+def exact(value: Any) -> bool:
+    """Whether an answer is made of plain types only: comparing it runs no code of the submission."""
+    if type(value) in (list, tuple):
+        return all(map(exact, value))
+    if type(value) is dict:
+        return all(map(exact, value)) and all(map(exact, value.values()))
+    if type(value) is torch.Tensor:
+        return not vars(value) and not value._backward_hooks
+    return type(value) in NUMBERS or (type(value) is np.ndarray and not value.dtype.hasobject)
+
+
+def start(work: bytes, *desk: Any) -> None:
+    """Begin, in a thread that has no name: everything it needs is in `work`, JSON of isolation.py, and in `desk`."""
+    start_new_thread(_examine, (work, *desk))
+
+
+def _examine(work, *desk):
+    try:
+        examiner = Examiner(json.loads(work), *desk)
+        try:
+            examiner.prepare()
+        except Exception as error:  # nothing of the submission has run yet
+            examiner.report("broken", 0, ascii(f"{type(error).__name__}: {error}"))
+        else:
+            examiner.examine()
+    finally:
+        os._exit(0)  # nothing that a submission has left for the end is run
+
+
+def limit(memory: int, file: int, processes: int) -> None:
+    """Bytes of memory and of one file, and processes and threads of this user; where the system knows such limits."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    if sys.platform == "linux":  # it does not live on when the grading process is killed
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    data = "RLIMIT_DATA" if sys.platform == "linux" else "RLIMIT_AS"  # torch reserves much that it does not use
+    for name, most in {data: memory, "RLIMIT_FSIZE": file, "RLIMIT_CORE": 0, "RLIMIT_NPROC": processes}.items():
+        hard = resource.getrlimit(getattr(resource, name))[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        try:
+            resource.setrlimit(getattr(resource, name), (most, most))
+        except (ValueError, OSError):  # macOS knows some of them by name only
+            pass
+
+
+class Examiner:
+    """job: what isolation.py sends; orders and answers: the way to the desk and back; idle: what it runs while it waits."""
+
+    def __init__(self, job: dict[str, Any], orders: SimpleQueue, answers: SimpleQueue, idle: CodeType):
+        self.job, self.orders, self.answers, self.number = job, orders, answers, 0
+        self.idle, self.late, self.fault, self.deadline, self.printed = idle, False, None, math.inf, io.StringIO()
+        self.results, self.told, nowhere = os.dup(1), os.dup(2), os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+
+    def prepare(self) -> None:
+        """Set the limits, import what the tests need, seal it, and guard the rest."""
+        limit(**self.job["limits"])
+        self.space: dict[str, Any] = {"__name__": "__main__", "STUDENT_ID": self.job["student_id"]}
+        self.space["__builtins__"] = dict(vars(builtins))
+        sys.stdout = sys.stderr = io.StringIO()
+        exec(compile(self.job["setup"], "<setup>", "exec"), self.space)
+        own = {name: one for name, one in sys.modules.items() if name.split(".")[0] == "mini_lib"}
+        for name in own:
+            if name.startswith(("mini_lib.course.checks", "mini_lib.course.exam")):
+                del sys.modules[name]  # the submission imports the checks anew; these here have no name any more
+        for name in ("checks", "exam"):
+            vars(own["mini_lib.course"]).pop(name, None)
+        self.seal, self.threads = Seal(list(own.values())), _count()
+        firm = [*torch.__path__, *np.__path__, *own["mini_lib"].__path__, contextlib.__file__, functools.__file__]
+        Guard(**self.job["folders"], firm=firm, told=self.told).on()
+
+    def report(self, kind: str, number: int, text: str) -> None:
+        """A line for the grading process. Made without any function of Python code, for that could be changed."""
+        line = f"{kind} {number} {text}\n".encode()
+        while line:
+            line = line[write(self.results, line) :]
+
+    def examine(self) -> None:
+        """All cells in order, then the end."""
+        self.sign("ready", 0, True)
+        for number, cell in enumerate(self.job["cells"]):
+            self.late, self.deadline = False, monotonic() + self.job["cell_seconds"]
+            if cell["test"]:
+                outputs, passed = self.test(cell["source"], cell["seed"])
+                self.report("outputs", number, f"{outputs!a}")
+                self.sign("verdict", number, passed)
+            else:
+                _, shown, _ = self.ask("cell", cell["source"])
+                self.report("shown", number, f"{shown!a}")
+                if self.late:
+                    self.report("late", number, "")
+        self.sign("end", 0, True)
+
+    def sign(self, kind: str, number: int, passed: bool) -> None:
+        signature = blake2b(f"{kind} {number} {passed}".encode(), key=self.job["key"].encode()).hexdigest()
+        self.report(kind, number, f"{passed} {signature}")
+
+    def ask(self, kind: str, *order: Any) -> tuple[Any, str, str]:
+        """What the desk answers: what came of it, what it showed as JSON, and what it printed. Interrupts it once."""
+        self.number += 1
+        streams = sys.stdout, sys.stderr
+        self.orders.put((self.number, kind, *order))
+        while True:
+            try:
+                left = max(0.0, self.deadline - monotonic())
+                answer = self.answers.get(timeout=None if self.late else left)
+            except Empty:
+                self.late = True
+                interrupt()
+                continue
+            if type(answer) is tuple and len(answer) == 4 and type(answer[0]) is int and answer[0] == self.number:
+                break  # others are of an order that was interrupted too late
+        sys.stdout, sys.stderr = streams
+        came, shown, printed = answer[1:]
+        return came, shown if type(shown) is str else "[]", printed if type(printed) is str else ""
+
+    def disturbed(self, everywhere: bool = False, allowed: Sequence[str] = ()) -> str | None:
+        """Why a test cannot go on, in a sentence."""
+        if changed := [name for name in self.seal.broken(everywhere) if name not in allowed]:
+            return f"{changed[0]} was changed: the tests need everything as it is."
+        if _current_frames()[MAIN].f_code is not self.idle:
+            return "code of the submission goes on while the test compares."
+        if _count() > self.threads:
+            return "a thread of the submission goes on while the test compares."
+        if timer is not None and any(timer(0)):  # ITIMER_REAL
+            return "a timer of the submission goes on while the test compares."
+
+    def function(self, name: str) -> Callable:
+        """What a test finds in place of a function of the submission."""
+
+        def ask(*arguments, **named):
+            if self.late:
+                raise Stopped
+            by_test = self.seal.broken()  # as where a check refuses that the library's own function is called
+            came, _, printed = self.ask("call", name, arguments, named, torch.is_grad_enabled())
+            self.fault = self.fault or self.disturbed(allowed=by_test)
+            if self.fault or self.late:
+                raise Stopped
+            self.printed.write(printed)
+            if type(came) is not tuple or not exact(came):
+                raise AssertionError("the answer is none of: number, text, tensor, array, or a list or tuple of them.")
+            if came[0] == "returned":
+                return came[1]
+            kinds = {"NotImplementedError": NotImplementedError, "AssertionError": AssertionError}
+            raise kinds.get(came[1]) or type(came[1] if came[1].isidentifier() else "Error", (Exception,), {})(came[2])
+
+        ask.__name__ = name
+        return ask
+
+    def test(self, source: str, seed: int) -> tuple[list[dict[str, Any]], bool]:
+        """What a test cell shows, and whether it passed: it came to its end, and the seal is whole."""
+        space = self.space | {name: self.function(name) for name in self.job["functions"]}
+        self.printed = sys.stdout = sys.stderr = io.StringIO()
+        self.fault, error = self.disturbed(everywhere=True), None
+        if not self.fault:
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            try:
+                exec(compile(source, "<test>", "exec"), space)
+            except BaseException as found:
+                error = found
+            self.fault = self.fault or self.disturbed(everywhere=True)
+        outputs = [{"output_type": "stream", "name": "stdout", "text": self.printed.getvalue()}]
+        if self.late:
+            outputs += [_error("CellTimeoutError", "", f"stopped after {self.job['cell_seconds']} seconds.")]
+        elif self.fault:
+            outputs += [_error("Refused", self.fault, f"✗ {self.fault}")]
+        elif error:
+            name, text = type(error).__name__, str(error)
+            outputs += [_error(name, text, f"✗ {text}" if name == "Wrong" else f"{name}: {text}")]
+        return outputs, len(outputs) == 1
+
+
+def _error(name: str, text: str, line: str) -> dict[str, Any]:
+    return {"output_type": "error", "ename": name, "evalue": text, "traceback": [line]}
+
+
+def interrupt() -> None:
+    """KeyboardInterrupt in the main thread, also where it sleeps."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(MAIN, signal.SIGINT)
+    else:
+        interrupt_main()

@@ -1,0 +1,127 @@
+"""A guard that refuses what no answer needs: files of others, other processes, the network, the interpreter's inside.
+
+An audit hook (PEP 578) cannot be taken off again by Python code, and sees what Python code asks for. It does not see what
+compiled code does by itself: it stops the curious, and names what was tried. The wall is the sandbox (isolation.py).
+"""
+
+import builtins
+import os
+import re
+import sys
+from _thread import get_ident
+from collections.abc import Sequence
+from pathlib import PosixPath, WindowsPath
+from types import FunctionType
+from typing import Any
+
+__builtins__ = dict(vars(builtins))  # functions below keep these, whatever becomes of the others
+
+# Events of https://docs.python.org/3/library/audit_events.html. Of the first ones two arguments are paths, of the next one.
+MOVES = frozenset(("os.rename", "os.link", "os.symlink"))
+CHANGES = MOVES | set(
+    "os.remove os.rmdir os.mkdir os.truncate os.chmod os.chown os.utime os.setxattr os.removexattr".split()
+)
+PROCESSES = frozenset(
+    "subprocess.Popen os.system os.fork os.forkpty os.exec os.spawn os.posix_spawn os.startfile os.killpg pty.spawn".split()
+)
+NETWORK = frozenset(f"socket.{name}" for name in "connect bind sendto sendmsg getaddrinfo gethostbyname".split())
+INSIDE = frozenset(
+    "gc.get_objects gc.get_referrers gc.get_referents sys._current_exceptions sys.settrace sys.setprofile "
+    "sys.monitoring.register_callback sys.addaudithook code.__new__ cpython.PyInterpreterState_New".split()
+)
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+PARTS = ("__code__", "__defaults__", "__kwdefaults__")  # of a function
+
+
+class Guard:
+    """work: the one folder that may be written; hidden: folders that may not be read, except for those in `shown`.
+
+    firm: folders of code whose functions stay what they are. told: a file descriptor, to which a line is written for each thing that was refused.
+    """
+
+    def __init__(self, work: str, hidden: Sequence[str], shown: Sequence[str], firm: Sequence[str], told: int):
+        self.real, self.own, self.examiner = os.path.realpath, os.getpid(), get_ident()
+        self.firm, self.told, self.said = firm, told, set()
+        self.work, *rest = (self.real(folder) for folder in (work, *hidden, *shown))
+        self.hidden, self.shown = rest[: len(hidden)], rest[len(hidden) :]
+
+    def _path(self, value: Any) -> str:
+        if type(value) not in (str, bytes, PosixPath, WindowsPath):
+            raise TypeError("another object may give another path the next time")
+        return self.real(os.fsdecode(os.fspath(value)))
+
+    def _within(self, path: str, folders: Sequence[str]) -> bool:
+        path, sep = os.path.normcase(path), os.sep
+        return any(path.startswith(os.path.normcase(one).rstrip(sep) + sep) for one in folders) or path in folders
+
+    def _secret(self, path: str) -> bool:
+        """Whether a file or folder may not even be read."""
+        process = re.match(r"/proc/(\d+)\b(/mem\b)?", path)
+        if process:
+            return int(process[1]) != self.own or bool(process[2])
+        return self._within(path, self.hidden) and not self._within(path, self.shown)
+
+    def refusal(self, event: str, args: tuple[Any, ...]) -> str | None:
+        """What is refused of an event, in words; or None."""
+        first: Any = args[0] if args else None
+        if event == "open" and type(first) is not int:  # an int is a file that is open already
+            path = self._path(first)
+            writes = args[2] & WRITES or any(letter in (args[1] or "") for letter in "wax+")
+            if path == os.path.realpath(os.devnull) or self._within(path, [self.work]):
+                return None
+            if writes or self._secret(path) or os.path.isdir(path):  # from an open folder paths lead on unseen
+                return f"to {'write' if writes else 'read'} {_short(path)}"
+        elif event in ("os.listdir", "os.scandir"):
+            path = self.work if type(first) is int else self._path("." if first is None else first)
+            return f"to read {_short(path)}" if self._secret(path) else None
+        elif event in CHANGES:
+            paths = [self._path(one) for one in args[: 1 + (event in MOVES)] if not isinstance(one, int)]
+            outside = [path for path in paths[event == "os.symlink" :] if not self._within(path, [self.work])]
+            return f"to change {_short(outside[0])}" if outside else None
+        elif event == "sqlite3.connect":
+            name = os.fsdecode(args[0]).removeprefix("file:").partition("?")[0]
+            path = self._path(name)
+            return None if name in ("", ":memory:") or self._within(path, [self.work]) else f"to open {_short(path)}"
+        elif event in PROCESSES or (event == "os.kill" and first != self.own):
+            return f"to start or end a process ({event})"
+        elif event in NETWORK:
+            return f"to use the network ({event})"
+        elif event in INSIDE or (event == "sys._current_frames" and get_ident() != self.examiner):
+            return f"to look into the interpreter ({event})"
+        elif event == "object.__setattr__" and args[1] in PARTS:
+            known = self._within(args[0].__code__.co_filename, self.firm)
+            return f"to change the function {args[0].__name__}" if known else None
+        elif event.startswith("ctypes."):
+            name = first if event == "ctypes.dlopen" else getattr(first, "_name", None)
+            library = event in ("ctypes.dlopen", "ctypes.dlsym") and isinstance(name, str) and os.path.isabs(name)
+            library = library and self._within(self.real(str(name)), self.shown)
+            return None if library else f"to use memory directly ({event})"
+        return None
+
+    def check(self, event: str, args: tuple) -> str | None:
+        """As `refusal`, and told to the lecturer."""
+        try:
+            refused = self.refusal(event, args)
+        except (TypeError, ValueError, LookupError, AttributeError):  # an event of another form
+            refused = f"to do what cannot be judged ({event})"
+        if refused and refused not in self.said and len(self.said) < 20:
+            self.said.add(refused)
+            os.write(self.told, f"{refused!a}\n".encode())
+        return refused
+
+    def on(self) -> None:
+        """From here on, and for good."""
+        # The error's traceback shows the hook's frame to whoever catches it: no way may lead from there to this guard.
+        sys.addaudithook(FunctionType(_hook.__code__, {"__builtins__": {}}, argdefs=(self.check, PermissionError)))
+
+
+def _hook(event, args, check, error):
+    refused = check(event, args)
+    if refused:
+        del check
+        raise error("a submission is not allowed " + refused)
+
+
+def _short(path: str) -> str:
+    """The end of a path: a remark is short, and says nothing of where things lie."""
+    return "/".join(path.replace(os.sep, "/").split("/")[-2:])[-80:]
