@@ -13,7 +13,7 @@ from mini_lib import mini_mtil
 from mini_lib.embedded import tiny
 
 SECONDS = {  # of the longer files, about
-    "test_assignments.py": 150, "test_browser.py": 60, "test_book.py": 60, "test_notebooks_alike.py": 40, "test_wheel.py": 10,
+    "test_assignments.py": 150, "test_attacks.py": 100, "test_browser.py": 60, "test_book.py": 60, "test_notebooks_alike.py": 40, "test_wheel.py": 10,
     "test_a5.py": 10, "test_mtil.py": 20, "test_cost.py": 10, "test_results.py": 5, "test_cil.py": 10,
 }  # fmt: skip
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
