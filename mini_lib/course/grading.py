@@ -91,9 +91,9 @@ def grade(
             try:
                 row |= marker.mark(one.student, assignments[one.assignment], notebook)
             except ValueError as error:
-                row["remark"] = f"could not be graded: {error}"
+                row["remark"] = f"could not be graded: {' '.join(str(error).split())}"
             except Exception as error:  # whatever it was, the others go on
-                row["remark"] = f"could not be graded: {type(error).__name__}: {error}"
+                row["remark"] = f"could not be graded: {type(error).__name__}: {' '.join(str(error).split())}"
         rows.append(row)
         print(_printable(f"{one.student}, {one.assignment}: {row.get('points', 'no')} points. {row['remark']}"))
     with open(out / "grades.csv", "w", newline="", encoding="utf-8") as file:

@@ -29,6 +29,7 @@ import psutil
 MEMORY, FILE, DISK = 6 * 2**30, 100 * 2**20, 500 * 2**20  # bytes: of a process, of one file, of all that it writes
 REPORT = 50 * 2**20  # bytes that it may report
 PROCESSES, THREADS = 4, 256  # that it may start, beside the threads of this user
+PREFIX, DAY = "mini_lib-grade-", 24 * 60 * 60
 PACKAGE = Path(__file__).resolve().parents[1]
 KEPT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT", "SYSTEMROOT")  # of this process's environment
 SANDBOXES = ("bwrap", "docker")
@@ -87,7 +88,11 @@ def _folder() -> Iterator[Path]:
     import matplotlib
     from matplotlib import font_manager  # noqa: F401  (it writes the list of fonts, which takes a second each time)
 
-    with tempfile.TemporaryDirectory(prefix="mini_lib-", ignore_cleanup_errors=True) as folder:
+    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):  # of a grading process that was killed
+        with suppress(OSError):
+            if time.time() - os.lstat(old).st_mtime > DAY:
+                shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
         place = Path(folder).resolve()
         shutil.copytree(PACKAGE, place / "library" / PACKAGE.name)
         (place / "work/tmp").mkdir(parents=True)
@@ -136,6 +141,7 @@ def _command(place: Path, sandbox: str | None) -> list[str]:
             "/dev",
         ]
         return [there, *own, *binds, "--bind", work, work, "--chdir", work, "--", *python]
+    seen = [path for path in seen if not os.path.islink(path)]  # the image has such links of its own
     mounts = [part for path in seen for part in ("--mount", f"type=bind,source={path},target={path},readonly")]
     user = ["--user", f"{os.getuid()}:{os.getgid()}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     limits = ["--network", "none", "--read-only", "--memory", str(MEMORY), "--pids-limit", str(THREADS)]

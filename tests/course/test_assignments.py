@@ -1,5 +1,7 @@
 """The assignments graded by machine: their form, their wrong answers, and the whole way through nbgrader. A5: test_a5."""
 
+import ast
+import builtins
 import csv
 import json
 import re
@@ -11,7 +13,7 @@ import pytest
 import torch
 from helpers import ROOT, mark, needs_nbgrader, read
 
-from mini_lib.course import grading
+from mini_lib.course import grading, isolation
 from mini_lib.course.checks.graded import Wrong, personal
 
 pytestmark = pytest.mark.slow
@@ -86,6 +88,29 @@ def test_answers_have_regions_and_tests_have_hidden_parts(name):
             assert "**Mark scheme.**" in cell.source
 
 
+def test_a_test_cell_needs_nothing_but_the_setup_and_the_answers(name):
+    """Elsewhere names are bound anew for it: nothing else of the notebook is there when it is graded."""
+    cells = read(SOURCES[name]).cells
+    first = next(i for i, cell in enumerate(cells) if mark(cell).get("solution"))
+    known = {"STUDENT_ID", *dir(builtins)}
+    for cell in cells[:first]:
+        if cell.cell_type == "code":
+            known |= {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
+            known |= {
+                (n.asname or n.name).split(".")[0]
+                for node in ast.walk(ast.parse(cell.source))
+                for n in getattr(node, "names", ())
+            }
+    known |= {node.name for answer, _ in solutions(name).values() for node in ast.parse(answer.source).body}
+    for _, test in solutions(name).values():
+        nodes = list(ast.walk(ast.parse(test.source)))
+        own = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+        own |= {node.arg for node in nodes if isinstance(node, ast.arg)} | {
+            n.name for n in nodes if isinstance(n, ast.FunctionDef)
+        }
+        assert {node.id for node in nodes if isinstance(node, ast.Name)} <= known | own
+
+
 def test_saved_as_run_from_top_to_bottom(name):
     notebook = read(SOURCES[name])
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -146,6 +171,31 @@ def test_a_wrong_answer_is_refused_by_name(name, fault):
     found, message = outcome(name, question, source)
     assert found == kind, message
     assert words in message and "was tried" not in message and "\n" not in message, message
+
+
+def test_a_wrong_answer_is_refused_with_the_same_words_where_it_is_graded(name):
+    """By the examiner, in a process of its own: all of an assignment in one."""
+    cells = read(SOURCES[name]).cells
+    setup = next(cell.source for cell in cells if mark(cell).get("grade_id") == f"{name.lower()}-setup")
+    tests = {mark(answer)["grade_id"]: test.source for answer, test in solutions(name).values()}
+    sources = [(setup, False)]
+    for question, _, _, source in BANKS[name].values():
+        sources += [(source, False), (tests[question], True)]
+    functions = [node.name for answer, _ in solutions(name).values() for node in ast.parse(answer.source).body]
+    job = {
+        "cells": [{"source": source, "test": test, "seed": 0} for source, test in sources],
+        "setup": setup,
+        "functions": functions,
+        "student_id": "student-0",
+        "cell_seconds": 60,
+    }
+    report = isolation.examine(job, {}, [], 300)
+    assert report.ended and not report.tried and len(report.passed) == len(BANKS[name])
+    for number, (fault, (_, kind, words, _)) in enumerate(BANKS[name].items(), 1):
+        (error,) = [output for output in report.outputs[2 * number] if output["output_type"] == "error"]
+        assert not report.passed[2 * number] and "was tried" not in error["evalue"], fault
+        # other random numbers than above: what is seen there by a hidden test may be seen by the visible one here
+        assert words in error["evalue"] or (kind == "hidden" and " should be " in error["evalue"]), (fault, error)
 
 
 @pytest.mark.parametrize("name, question", [(name, question) for name in SOURCES for question in solutions(name)])

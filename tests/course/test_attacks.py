@@ -550,6 +550,17 @@ time.sleep(float(sys.argv[2]))
         assert not [one for one in psutil.process_iter(["cmdline"]) if label in " ".join(one.info["cmdline"] or [])]
 
 
+def test_leftovers_of_a_kill_are_swept(tmp_path, monkeypatch):
+    old, new = tmp_path / f"{isolation.PREFIX}old", tmp_path / f"{isolation.PREFIX}new"
+    for folder in (old, new):
+        (folder / "work").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(isolation.tempfile, "gettempdir", lambda: str(tmp_path))
+    with isolation._folder() as place:
+        assert place.parent == tmp_path and new.exists() and not old.exists()
+    assert not place.exists()
+
+
 @pytest.mark.parametrize(
     "code, words",
     [

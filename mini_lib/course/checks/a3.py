@@ -370,8 +370,6 @@ def check_mixed_batch(function: Callable) -> None:
         last = torch.zeros_like(x)
         for e in range(number):
             last[gates[:, e] > 0] = (gates[:, e, None, None] * every[:, e])[gates[:, e] > 0]
-        found = function(x, task, routers, experts)  # after what is right: it gets the experts themselves
-        assert found.shape == x.shape, f"what is added has the shape {tuple(found.shape)}, not {tuple(x.shape)}."
         faults = {
             "the input itself is not part of it: return what the experts add.": right + x,
             "all samples go through the newest router: each has the router of its own task.": (
@@ -384,6 +382,8 @@ def check_mixed_batch(function: Callable) -> None:
             ),
             "the second expert of a sample overwrites the first: add them.": last,
         }
+        found = function(x, task, routers, experts)  # after what is right: it gets the experts themselves
+        assert found.shape == x.shape, f"what is added has the shape {tuple(found.shape)}, not {tuple(x.shape)}."
         not_one_of(found, right, faults)
         assert not found[task < 0].any(), "-1 is the original CLIP: nothing is added (and routers[-1] is the LAST one)."
         check_calls(

@@ -141,15 +141,15 @@ def _words(error):
 
 
 def call(names: dict[str, Any], name: str, arguments: tuple, named: dict, gradients: bool) -> tuple:
-    """("returned", the answer of a function of the submission), or ("raised", the error's name, its text)."""
+    """("returned", the answer of a function of the submission), or ("raised", Python's own kind of error, its name, text)."""
     try:
         if name not in names:
             raise NameError(f"name {name!r} is not defined")
         with torch.set_grad_enabled(gradients):  # the mode belongs to a thread, and the test runs in another one
             return "returned", plain(names[name](*arguments, **named))
     except BaseException as error:  # whatever the submission does; KeyboardInterrupt comes from the examiner
-        known = (kind.__name__ for kind in (NotImplementedError, AssertionError) if isinstance(error, kind))
-        return "raised", next(known, type(error).__name__), _words(error)
+        kinds = (kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
+        return "raised", next(kinds), type(error).__name__, _words(error)
 
 
 def serve(made: Shell, orders: SimpleQueue, answers: SimpleQueue) -> None:
@@ -162,7 +162,7 @@ def serve(made: Shell, orders: SimpleQueue, answers: SimpleQueue) -> None:
             came = made.run_cell(*order, store_history=True).success if kind == "cell" else call(made.user_ns, *order)
             answers.put((number, came, *SHOWN.take()))
         except KeyboardInterrupt:  # of the examiner, when the time is up; this order may be answered already
-            answers.put((number, ("raised", "KeyboardInterrupt", ""), *SHOWN.take()))
+            answers.put((number, ("raised", "", "KeyboardInterrupt", ""), *SHOWN.take()))
 
 
 def main() -> None:

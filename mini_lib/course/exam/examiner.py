@@ -1,9 +1,9 @@
 """The examiner: hands the cells of a notebook to the desk, tests the functions written there, and reports what passed.
 
-It runs in a thread of its own, with its own copy of the library that no module name leads to; the code of a submission
-only ever runs in the main thread (desk.py), and never while a test computes. A test cell finds the library's names bound
-anew, and in place of each function of the submission one that asks the desk. What comes back must be plain values, and
-after each call the seal must be whole. A verdict is signed with a key that only this thread and the grading process know.
+It runs in a thread of its own, with checks of its own that no module name leads to; the code of a submission only ever
+runs in the main thread (desk.py), and never while a test computes. A test cell finds the library's names bound anew, and
+in place of each function of the submission one that asks the desk. What comes back must be plain values, and after each
+call the seal must be whole. A verdict is signed with a key that only this thread and the grading process know.
 """
 
 import builtins
@@ -23,9 +23,10 @@ from hashlib import blake2b
 from os import write
 from queue import Empty, SimpleQueue
 from sys import _current_frames
-from time import monotonic
+from time import monotonic, sleep
 from types import CodeType
 from typing import Any
+from weakref import getweakrefcount
 
 import numpy as np
 import torch
@@ -36,12 +37,15 @@ from .seal import Seal
 __builtins__ = dict(vars(builtins))  # functions below keep these, whatever becomes of the others
 
 MAIN = threading.main_thread().ident or 0
-timer = getattr(signal, "getitimer", None)  # not on Windows
-NUMBERS = {bool, int, float, complex, str, type(None), *(kind for kind in np.sctypeDict.values())}
+timer, signal_thread = getattr(signal, "getitimer", None), getattr(signal, "pthread_kill", None)  # not on Windows
+PLAIN = {bool, int, float, complex, str, type(None)}
+PLAIN |= {kind for kind in np.sctypeDict.values() if issubclass(kind, (np.number, np.bool_, np.str_))}
+ERRORS = "AssertionError NotImplementedError RuntimeError TypeError ValueError IndexError KeyError ZeroDivisionError"
+KINDS = {name: vars(builtins)[name] for name in ERRORS.split()}  # checks may tell them apart
 
 
 class Stopped(Exception):
-    """The time of a test is over."""
+    """A test is over: its time, or because of what a function of the submission did."""
 
 
 def exact(value: Any) -> bool:
@@ -51,8 +55,15 @@ def exact(value: Any) -> bool:
     if type(value) is dict:
         return all(map(exact, value)) and all(map(exact, value.values()))
     if type(value) is torch.Tensor:
-        return not vars(value) and not value._backward_hooks
-    return type(value) in NUMBERS or (type(value) is np.ndarray and not value.dtype.hasobject)
+        return not vars(value) and not value._backward_hooks and not getweakrefcount(value)
+    return type(value) in PLAIN or (type(value) is np.ndarray and not value.dtype.hasobject)
+
+
+def watchers(value: Any) -> int:
+    """How many have asked to be told when one of these arguments is gone: they would be, while the test computes."""
+    if type(value) in (list, tuple, dict):
+        return sum(map(watchers, value.values() if type(value) is dict else value))
+    return 0 if type(value) in PLAIN else getweakrefcount(value)
 
 
 def start(work: bytes, *desk: Any) -> None:
@@ -85,10 +96,8 @@ def limit(memory: int, file: int, processes: int) -> None:
     for name, most in {data: memory, "RLIMIT_FSIZE": file, "RLIMIT_CORE": 0, "RLIMIT_NPROC": processes}.items():
         hard = resource.getrlimit(getattr(resource, name))[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        try:
+        with contextlib.suppress(ValueError, OSError):  # macOS knows some of them by name only
             resource.setrlimit(getattr(resource, name), (most, most))
-        except (ValueError, OSError):  # macOS knows some of them by name only
-            pass
 
 
 class Examiner:
@@ -163,52 +172,53 @@ class Examiner:
         came, shown, printed = answer[1:]
         return came, shown if type(shown) is str else "[]", printed if type(printed) is str else ""
 
-    def disturbed(self, everywhere: bool = False, allowed: Sequence[str] = ()) -> str | None:
-        """Why a test cannot go on, in a sentence."""
+    def disturbed(self, threads: int, everywhere: bool = False, allowed: Sequence[str] = ()) -> str | None:
+        """Why a test cannot go on, in a sentence. threads: how many there may be beside those at the start."""
         if changed := [name for name in self.seal.broken(everywhere) if name not in allowed]:
             return f"{changed[0]} was changed: the tests need everything as it is."
         if _current_frames()[MAIN].f_code is not self.idle:
             return "code of the submission goes on while the test compares."
-        if _count() > self.threads:
+        if _count() > self.threads + threads:
             return "a thread of the submission goes on while the test compares."
         if timer is not None and any(timer(0)):  # ITIMER_REAL
             return "a timer of the submission goes on while the test compares."
 
-    def function(self, name: str) -> Callable:
-        """What a test finds in place of a function of the submission."""
-
-        def ask(*arguments, **named):
-            if self.late:
-                raise Stopped
-            by_test = self.seal.broken()  # as where a check refuses that the library's own function is called
-            came, _, printed = self.ask("call", name, arguments, named, torch.is_grad_enabled())
-            self.fault = self.fault or self.disturbed(allowed=by_test)
-            if self.fault or self.late:
-                raise Stopped
-            self.printed.write(printed)
-            if type(came) is not tuple or not exact(came):
-                raise AssertionError("the answer is none of: number, text, tensor, array, or a list or tuple of them.")
-            if came[0] == "returned":
-                return came[1]
-            kinds = {"NotImplementedError": NotImplementedError, "AssertionError": AssertionError}
-            raise kinds.get(came[1]) or type(came[1] if came[1].isidentifier() else "Error", (Exception,), {})(came[2])
-
-        ask.__name__ = name
-        return ask
+    def answer(self, name: str, arguments: tuple, named: dict, gradients: bool) -> tuple:
+        """What a function of the submission answers, as `desk.call`; or ("stopped",)."""
+        if self.fault or self.late:
+            return ("stopped",)
+        by_test = self.seal.broken()  # as where a check refuses that the library's own function is called
+        told = watchers(arguments) + watchers(named)
+        came, _, printed = self.ask("call", name, arguments, named, gradients)
+        self.fault = self.fault or self.disturbed(1, allowed=by_test)
+        if watchers(arguments) + watchers(named) > told:
+            self.fault = self.fault or "an argument was given something to do when it is gone, while the test compares."
+        if self.fault or self.late:
+            return ("stopped",)
+        self.printed.write(printed)
+        if type(came) is tuple and exact(came):
+            return came
+        text = "the answer is none of: number, text, tensor, array, or a list or tuple of them."
+        return "raised", "AssertionError", "AssertionError", text
 
     def test(self, source: str, seed: int) -> tuple[list[dict[str, Any]], bool]:
-        """What a test cell shows, and whether it passed: it came to its end, and the seal is whole."""
-        space = self.space | {name: self.function(name) for name in self.job["functions"]}
+        """What a test cell shows, and whether it passed: it came to its end, and everything is as it was."""
+        calls, replies, error = SimpleQueue(), SimpleQueue(), None
+        space = self.space | {name: remote(name, calls, replies) for name in self.job["functions"]}
         self.printed = sys.stdout = sys.stderr = io.StringIO()
-        self.fault, error = self.disturbed(everywhere=True), None
+        self.fault = self.disturbed(0, everywhere=True)
         if not self.fault:
             torch.manual_seed(seed)
             np.random.seed(seed)
-            try:
-                exec(compile(source, "<test>", "exec"), space)
-            except BaseException as found:
-                error = found
-            self.fault = self.fault or self.disturbed(everywhere=True)
+            start_new_thread(run, (compile(source, "<test>", "exec"), space, calls))
+            while (call := calls.get())[0] != "done":
+                replies.put(self.answer(*call))
+            error = call[1]
+            while _count() > self.threads and not self.fault and monotonic() < self.deadline + 1:
+                sleep(0.001)  # until the test's thread is gone
+            self.fault = self.fault or self.disturbed(0, everywhere=True)
+            if not calls.empty():
+                self.fault = self.fault or "the test was said to be over before it was."
         outputs = [{"output_type": "stream", "name": "stdout", "text": self.printed.getvalue()}]
         if self.late:
             outputs += [_error("CellTimeoutError", "", f"stopped after {self.job['cell_seconds']} seconds.")]
@@ -220,13 +230,40 @@ class Examiner:
         return outputs, len(outputs) == 1
 
 
+def run(code: CodeType, space: dict[str, Any], calls: SimpleQueue) -> None:
+    """A test, in a thread of its own: what torch or Python call back while it computes finds neither key nor seal there."""
+    try:
+        exec(code, space)
+    except BaseException as error:
+        calls.put(("done", error))
+    else:
+        calls.put(("done", None))
+
+
+def remote(name: str, calls: SimpleQueue, replies: SimpleQueue) -> Callable:
+    """What a test finds in place of a function of the submission."""
+
+    def ask(*arguments, **named):
+        calls.put((name, arguments, named, torch.is_grad_enabled()))
+        kind, *came = replies.get()
+        if kind == "returned":
+            return came[0]
+        if kind == "stopped":
+            raise Stopped
+        base, kind, text = came
+        raise type(kind if kind.isidentifier() else "Error", (KINDS.get(base, Exception),), {})(text)
+
+    ask.__name__ = name
+    return ask
+
+
 def _error(name: str, text: str, line: str) -> dict[str, Any]:
     return {"output_type": "error", "ename": name, "evalue": text, "traceback": [line]}
 
 
 def interrupt() -> None:
     """KeyboardInterrupt in the main thread, also where it sleeps."""
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(MAIN, signal.SIGINT)
+    if signal_thread:
+        signal_thread(MAIN, signal.SIGINT)
     else:
         interrupt_main()

@@ -7,6 +7,7 @@ compiled code does by itself: it stops the curious, and names what was tried. Th
 import builtins
 import os
 import re
+import subprocess
 import sys
 from _thread import get_ident
 from collections.abc import Sequence
@@ -22,13 +23,16 @@ CHANGES = MOVES | set(
     "os.remove os.rmdir os.mkdir os.truncate os.chmod os.chown os.utime os.setxattr os.removexattr".split()
 )
 PROCESSES = frozenset(
-    "subprocess.Popen os.system os.fork os.forkpty os.exec os.spawn os.posix_spawn os.startfile os.killpg pty.spawn".split()
+    "subprocess.Popen os.system os.fork os.forkpty os.exec os.spawn os.posix_spawn os.startfile os.killpg pty.spawn "
+    "_winapi.CreateProcess".split()
 )
 NETWORK = frozenset(f"socket.{name}" for name in "connect bind sendto sendmsg getaddrinfo gethostbyname".split())
 INSIDE = frozenset(
     "gc.get_objects gc.get_referrers gc.get_referents sys._current_exceptions sys.settrace sys.setprofile "
     "sys.monitoring.register_callback sys.addaudithook code.__new__ cpython.PyInterpreterState_New".split()
 )
+FORK = "_posixsubprocess"
+LIBRARIES = re.compile(r"(\w*openblas|MKL|mkl|omp|kmp|bli|flexiblas)_")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 PARTS = ("__code__", "__defaults__", "__kwdefaults__")  # of a function
 
@@ -56,9 +60,9 @@ class Guard:
 
     def _secret(self, path: str) -> bool:
         """Whether a file or folder may not even be read."""
-        process = re.match(r"/proc/(\d+)\b(/mem\b)?", path)
+        process = re.match(r"/proc/(\d+)(/.*)?$", path)
         if process:
-            return int(process[1]) != self.own or bool(process[2])
+            return int(process[1]) != self.own or path.endswith("/mem")
         return self._within(path, self.hidden) and not self._within(path, self.shown)
 
     def refusal(self, event: str, args: tuple[Any, ...]) -> str | None:
@@ -91,11 +95,16 @@ class Guard:
         elif event == "object.__setattr__" and args[1] in PARTS:
             known = self._within(args[0].__code__.co_filename, self.firm)
             return f"to change the function {args[0].__name__}" if known else None
+        elif event == "import":
+            own = isinstance(args[1], str) and self._within(self.real(args[1]), [self.work])
+            return f"to load compiled code ({first})" if own or first == FORK else None
+        elif event == "ctypes.dlopen" and isinstance(first, str):
+            own = self._within(self.real(first), [self.work]) or not self._within(self.real(first), self.shown)
+            return f"to use memory directly ({event})" if own else None
+        elif event == "ctypes.dlsym":  # scikit-learn asks libraries how many threads they use
+            return None if LIBRARIES.match(str(args[1])) else f"to use memory directly ({event})"
         elif event.startswith("ctypes."):
-            name = first if event == "ctypes.dlopen" else getattr(first, "_name", None)
-            library = event in ("ctypes.dlopen", "ctypes.dlsym") and isinstance(name, str) and os.path.isabs(name)
-            library = library and self._within(self.real(str(name)), self.shown)
-            return None if library else f"to use memory directly ({event})"
+            return f"to use memory directly ({event})"
         return None
 
     def check(self, event: str, args: tuple) -> str | None:
@@ -111,6 +120,12 @@ class Guard:
 
     def on(self) -> None:
         """From here on, and for good."""
+        for module in (
+            subprocess,
+            sys.modules.get(FORK, subprocess),
+        ):  # this function starts processes without an event
+            for name in ("_fork_exec", "fork_exec"):
+                vars(module).pop(name, None)
         # The error's traceback shows the hook's frame to whoever catches it: no way may lead from there to this guard.
         sys.addaudithook(FunctionType(_hook.__code__, {"__builtins__": {}}, argdefs=(self.check, PermissionError)))
 

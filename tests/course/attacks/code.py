@@ -227,6 +227,33 @@ print(os.read(os.open(os.path.basename({secret!r}), os.O_RDONLY, dir_fd=folder),
     "removing a file": ("to change", at_call("os.remove({secret!r})")),
     "moving a file": ("to change", at_call("os.rename({secret!r}, 'mine')")),
     "the environment of its parent": ("environ", at_call("print(open(f'/proc/{os.getppid()}/environ').read())")),
+    "a process without an event": (
+        "to load compiled code (_posixsubprocess)",
+        at_call("""import _posixsubprocess
+if not hasattr(_posixsubprocess, "fork_exec"):
+    del sys.modules["_posixsubprocess"]
+    import _posixsubprocess"""),
+    ),
+    "compiled code": (
+        "to load compiled code (own)",
+        at_call("""import importlib.machinery, importlib.util
+open("own.so", "wb").write(bytes(99))
+loader = importlib.machinery.ExtensionFileLoader("own", os.path.abspath("own.so"))
+importlib.util.module_from_spec(importlib.util.spec_from_loader("own", loader))"""),
+    ),
+    "a library of its own": (
+        "ctypes.dlopen",
+        at_call("open('own.so', 'wb').write(bytes(99))\ntorch.ops.load_library(os.path.abspath('own.so'))"),
+    ),
+    "a library's system()": (
+        "ctypes.dlsym",
+        at_call("import ctypes, numpy\nctypes.CDLL(numpy._core._multiarray_umath.__file__).system(b'touch x')"),
+    ),
+    "its own memory as a file": ("to read", at_call("print(open('/proc/self/mem', 'rb').read(1))")),
+    "its own memory, by way of a thread": (
+        "to read",
+        at_call("print(open(f'/proc/self/task/{os.getpid()}/mem', 'rb').read(1))"),
+    ),
     "a process": ("subprocess.Popen", at_call("import subprocess\nsubprocess.run(['touch', {outside!r} + '/new'])")),
     "a shell": ("os.system", at_call("os.system('touch ' + {outside!r} + '/new')")),
     "a fork": ("os.fork", at_call("while True: os.fork()")),
@@ -288,7 +315,7 @@ torch.__class__ = Module
         "import sys, types\nsys.modules['numpy'] = types.ModuleType('numpy')" + ZERO,
     ),
     "kernels below Python": (
-        "torch.library was changed",
+        "what torch computes was changed",
         """
 import torch
 library = torch.library.Library("aten", "IMPL")
@@ -308,6 +335,14 @@ def thrice(x, *more):
     mode.__enter__()
     return [0.0, 0.0]
 """,
+    ),
+    "a last will of an argument": (
+        "something to do when it is gone",
+        at_call("import weakref\nweakref.finalize(x, lambda: setattr(torch, 'isclose', print))"),
+    ),
+    "a last will of the answer": (
+        WRONG,
+        at_call("import weakref\nfound = torch.zeros(2)\nweakref.finalize(found, print)", "return found"),
     ),
     "a thread": (
         "thread of the submission",

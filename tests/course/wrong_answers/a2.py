@@ -171,6 +171,16 @@ def mixture_per_token(x, gates, experts):
             added = added.index_add(0, rows, expert(weights[rows, e, None] * tokens[rows]))
     return added.view_as(x)
 """),
+    "experts that are silenced": ("a2-q5", "visible", "what is added should be", """
+def mixture_per_token(x, gates, experts):
+    for e, expert in enumerate(experts):
+        rows = gates[:, :, e] > 0
+        if rows.any():
+            expert(x[rows])
+        for parameter in expert.expert.parameters():
+            parameter.data.zero_()
+    return torch.zeros_like(x)
+"""),
     "last expert wins": ("a2-q5", "visible", "overwrites", """
 def mixture_per_token(x, gates, experts):
     added = torch.zeros_like(x)

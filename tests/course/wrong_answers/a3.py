@@ -388,6 +388,19 @@ def mixed_batch(x, task, routers, experts):
                     added[own[rows]] += gates[rows, e, None, None] * expert(x[own[rows]])
     return added
 """),
+    "experts that are silenced": ("a3-q6", "visible", "what is added should be", """
+def mixed_batch(x, task, routers, experts):
+    gates = torch.zeros(len(x), len(experts))
+    for t, router in enumerate(routers):
+        if (task == t).any():
+            gates[task == t] = router(x[task == t, 0])
+    for e, expert in enumerate(experts):
+        if gates[:, e].any():
+            expert(x[gates[:, e] > 0])
+        for parameter in expert.function.parameters():
+            parameter.data.zero_()
+    return torch.zeros_like(x)
+"""),
     "experts meet everybody": ("a3-q6", "visible", "the experts got", """
 def mixed_batch(x, task, routers, experts):
     gates = torch.zeros(len(x), len(experts))
