@@ -79,6 +79,8 @@ def pytest_collection_modifyitems(items):
     """Patience for notebooks, and the longest ahead, so that short tests fill the gap at the end (pytest-xdist, a file in one process)."""
     seconds = json.loads((ROOT / "notebooks" / "seconds.json").read_text())
     for item in items:
-        if hasattr(item, "output_timeout"):  # of nbval: after 5 seconds without a word a busy machine's kernel would be given up
+        if hasattr(
+            item, "output_timeout"
+        ):  # of nbval: after 5 seconds without a word a busy machine's kernel would be given up
             item.output_timeout = 300
     items.sort(key=lambda item: -seconds.get(item.path.stem, SECONDS.get(item.path.name, 0)))

@@ -13,7 +13,7 @@ from mini_lib.studies.compare import COLUMNS, compare, load_results, matrices, s
 from mini_lib.studies.contestants import STUDIES, TASK_KNOWN, rivals
 
 KNOWN = "moe-adapters" + TASK_KNOWN
-AGAIN = ["zero-shot", "fine-tuning", "moe-adapters"]
+AGAIN = ["zero-shot", "moe-adapters"]
 
 
 def routing(table):
