@@ -85,9 +85,6 @@ def examine(
 @contextmanager
 def _folder() -> Iterator[Path]:
     """A new folder with `library`, a copy of this one, and `work`, where a submission may write; removed in the end."""
-    import matplotlib
-    from matplotlib import font_manager  # noqa: F401  (it writes the list of fonts, which takes a second each time)
-
     for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):  # of a grading process that was killed
         with suppress(OSError):
             if time.time() - os.lstat(old).st_mtime > DAY:
@@ -96,10 +93,20 @@ def _folder() -> Iterator[Path]:
         place = Path(folder).resolve()
         shutil.copytree(PACKAGE, place / "library" / PACKAGE.name)
         (place / "work/tmp").mkdir(parents=True)
-        (place / "work/matplotlib").mkdir()
-        for fonts in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
-            shutil.copy(fonts, place / "work/matplotlib")
+        _list_fonts(place / "work/matplotlib")
         yield place
+
+
+def _list_fonts(folder: Path) -> None:
+    """matplotlib's list of fonts, without this user's own: it takes a second to write, and needs another process."""
+    import matplotlib
+    from matplotlib import font_manager  # noqa: F401  (it writes the list where there is none)
+
+    folder.mkdir()
+    for path in Path(matplotlib.get_cachedir()).glob("fontlist-*.json"):
+        fonts = json.loads(path.read_text(encoding="utf-8"))
+        fonts["ttflist"] = [font for font in fonts["ttflist"] if not Path(font["fname"]).is_relative_to(Path.home())]
+        (folder / path.name).write_text(json.dumps(fonts), encoding="utf-8")
 
 
 def _site() -> list[str]:
@@ -129,17 +136,7 @@ def _command(place: Path, sandbox: str | None) -> list[str]:
     seen = [path for path in (*SYSTEM, sys.base_prefix, *_site(), str(place)) if os.path.exists(path)]
     if sandbox == "bwrap":
         binds = [part for path in seen for part in ("--ro-bind", path, path)]
-        own = [
-            "--unshare-all",
-            "--die-with-parent",
-            "--new-session",
-            "--cap-drop",
-            "ALL",
-            "--proc",
-            "/proc",
-            "--dev",
-            "/dev",
-        ]
+        own = "--unshare-all --die-with-parent --new-session --cap-drop ALL --proc /proc --dev /dev".split()
         return [there, *own, *binds, "--bind", work, work, "--chdir", work, "--", *python]
     seen = [path for path in seen if not os.path.islink(path)]  # the image has such links of its own
     mounts = [part for path in seen for part in ("--mount", f"type=bind,source={path},target={path},readonly")]
@@ -167,10 +164,8 @@ def _run(command: list[str], sent: bytes, place: Path, seconds: float, sandbox: 
     assert process.stdin and process.stdout and process.stderr  # they are pipes
     told, tried = _Pipe(process.stdout, REPORT), _Pipe(process.stderr, 2**20)
     deadline, why = time.monotonic() + seconds, None
+    Thread(target=_send, args=(process.stdin, sent), daemon=True).start()
     try:
-        with suppress(OSError):  # it has ended already
-            process.stdin.write(sent)
-            process.stdin.close()
         while process.poll() is None and not why:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.2)
@@ -198,6 +193,12 @@ def _run(command: list[str], sent: bytes, place: Path, seconds: float, sandbox: 
     if why:
         raise ValueError(why)
     return bytes(told.found), bytes(tried.found)
+
+
+def _send(pipe: IO[bytes], data: bytes) -> None:
+    with suppress(OSError):  # the process may have ended
+        pipe.write(data)
+        pipe.close()
 
 
 class _Pipe(Thread):

@@ -116,7 +116,7 @@ class Marker:
         steps = [self.out / name for name in ("source", "release", "submitted", "autograded", "nbgrader_config.py")]
         watched = [self.folder, self.out / "feedback", PACKAGE, ROOT / "notebooks/assignments"]
         self.untouched = Untouched([*steps, *database], watched)
-        self.hidden = [Path.home(), ROOT, self.out, self.folder]
+        self.hidden = [place for place in (Path.home(), ROOT, self.out, self.folder) if place.parent != place]
 
     def mark(self, student: str, assignment: Assignment, handed_in: NotebookNode) -> dict[str, Any]:
         """Points and remark of a submission. Raises ValueError with a sentence where it cannot be graded."""

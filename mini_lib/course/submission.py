@@ -176,11 +176,9 @@ def _added(cell, outputs):
     if cell.cell_type == "code":
         kept = {"outputs": cell.outputs, "execution_count": cell.execution_count} if outputs else {}
         return new_code_cell(cell.source, **kept)
-    return (
-        new_markdown_cell(cell.source, attachments=_images(cell))
-        if cell.cell_type == "markdown"
-        else new_raw_cell(cell.source)
-    )
+    if cell.cell_type == "markdown":
+        return new_markdown_cell(cell.source, attachments=_images(cell))
+    return new_raw_cell(cell.source)
 
 
 def _images(cell):

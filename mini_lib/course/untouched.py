@@ -1,7 +1,6 @@
 """Whether a submission changed anything that is not its own: the course folder, other submissions, the library."""
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _state(path: Path) -> tuple[int, ...]:
     """Changes whenever a file is written to, replaced or linked: ctime cannot be set."""
-    found = os.lstat(path)
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:  # it was there a moment ago
+        return ()
     return found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
@@ -36,7 +38,9 @@ class Untouched:
     def note(self) -> None:
         """Everything is as it should be now."""
         states, kept = self._now()
-        new = [path for path in kept if states[path] != self.states.get(path) and stat.S_ISREG(states[path][0])]
+        new = [
+            path for path in kept if states[path] != self.states.get(path) and path.is_file() and not path.is_symlink()
+        ]
         self.contents = {path: data for path, data in self.contents.items() if path in kept}
         self.contents |= {path: path.read_bytes() for path in new}
         self.states = states

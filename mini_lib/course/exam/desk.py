@@ -75,9 +75,7 @@ class Stream(io.TextIOBase):
 
 
 def _plain_data(data):
-    return {
-        kind: base64.b64encode(value).decode() if isinstance(value, bytes) else value for kind, value in data.items()
-    }
+    return {kind: base64.b64encode(x).decode() if isinstance(x, bytes) else x for kind, x in data.items()}
 
 
 class Publisher(DisplayPublisher):
@@ -124,8 +122,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             return value.as_subclass(torch.Tensor)
-    if isinstance(value, (str, int, float)) and not isinstance(value, np.generic):
-        return next(kind(value) for kind in (bool, str, int, float) if isinstance(value, kind))
+    for kind in (bool, str, int, float):
+        if isinstance(value, kind) and not isinstance(value, np.generic):
+            return kind(value)
     if isinstance(value, (tuple, list, range)):
         return (tuple if isinstance(value, tuple) else list)(map(plain, value))
     if isinstance(value, dict):

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from _thread import get_ident
 from collections.abc import Sequence
+from os import devnull, fsdecode, fspath, sep, write
+from os.path import isdir, normcase, realpath
 from pathlib import PosixPath, WindowsPath
 from types import FunctionType
 from typing import Any
@@ -40,23 +42,22 @@ PARTS = ("__code__", "__defaults__", "__kwdefaults__")  # of a function
 class Guard:
     """work: the one folder that may be written; hidden: folders that may not be read, except for those in `shown`.
 
-    firm: folders of code whose functions stay what they are. told: a file descriptor, to which a line is written for each thing that was refused.
+    firm: folders of code whose functions stay what they are. told: the number of an open file; what is refused is a line in it.
     """
 
     def __init__(self, work: str, hidden: Sequence[str], shown: Sequence[str], firm: Sequence[str], told: int):
-        self.real, self.own, self.examiner = os.path.realpath, os.getpid(), get_ident()
-        self.firm, self.told, self.said = firm, told, set()
-        self.work, *rest = (self.real(folder) for folder in (work, *hidden, *shown))
+        self.own, self.examiner, self.firm, self.told, self.said = os.getpid(), get_ident(), firm, told, set()
+        self.work, *rest = (realpath(folder) for folder in (work, *hidden, *shown))
         self.hidden, self.shown = rest[: len(hidden)], rest[len(hidden) :]
 
     def _path(self, value: Any) -> str:
         if type(value) not in (str, bytes, PosixPath, WindowsPath):
             raise TypeError("another object may give another path the next time")
-        return self.real(os.fsdecode(os.fspath(value)))
+        return realpath(fsdecode(fspath(value)))
 
     def _within(self, path: str, folders: Sequence[str]) -> bool:
-        path, sep = os.path.normcase(path), os.sep
-        return any(path.startswith(os.path.normcase(one).rstrip(sep) + sep) for one in folders) or path in folders
+        path = normcase(path)
+        return any(path.startswith(normcase(one).rstrip(sep) + sep) for one in folders) or path in folders
 
     def _secret(self, path: str) -> bool:
         """Whether a file or folder may not even be read."""
@@ -71,9 +72,9 @@ class Guard:
         if event == "open" and type(first) is not int:  # an int is a file that is open already
             path = self._path(first)
             writes = args[2] & WRITES or any(letter in (args[1] or "") for letter in "wax+")
-            if path == os.path.realpath(os.devnull) or self._within(path, [self.work]):
+            if path == realpath(devnull) or self._within(path, [self.work]):
                 return None
-            if writes or self._secret(path) or os.path.isdir(path):  # from an open folder paths lead on unseen
+            if writes or self._secret(path) or isdir(path):  # from an open folder paths lead on unseen
                 return f"to {'write' if writes else 'read'} {_short(path)}"
         elif event in ("os.listdir", "os.scandir"):
             path = self.work if type(first) is int else self._path("." if first is None else first)
@@ -83,7 +84,7 @@ class Guard:
             outside = [path for path in paths[event == "os.symlink" :] if not self._within(path, [self.work])]
             return f"to change {_short(outside[0])}" if outside else None
         elif event == "sqlite3.connect":
-            name = os.fsdecode(args[0]).removeprefix("file:").partition("?")[0]
+            name = fsdecode(args[0]).removeprefix("file:").partition("?")[0]
             path = self._path(name)
             return None if name in ("", ":memory:") or self._within(path, [self.work]) else f"to open {_short(path)}"
         elif event in PROCESSES or (event == "os.kill" and first != self.own):
@@ -96,11 +97,11 @@ class Guard:
             known = self._within(args[0].__code__.co_filename, self.firm)
             return f"to change the function {args[0].__name__}" if known else None
         elif event == "import":
-            own = isinstance(args[1], str) and self._within(self.real(args[1]), [self.work])
+            own = isinstance(args[1], str) and self._within(realpath(args[1]), [self.work])
             return f"to load compiled code ({first})" if own or first == FORK else None
         elif event == "ctypes.dlopen" and isinstance(first, str):
-            own = self._within(self.real(first), [self.work]) or not self._within(self.real(first), self.shown)
-            return f"to use memory directly ({event})" if own else None
+            library = self._within(realpath(first), self.shown) and not self._within(realpath(first), [self.work])
+            return None if library else f"to use memory directly ({event})"
         elif event == "ctypes.dlsym":  # scikit-learn asks libraries how many threads they use
             return None if LIBRARIES.match(str(args[1])) else f"to use memory directly ({event})"
         elif event.startswith("ctypes."):
@@ -115,16 +116,13 @@ class Guard:
             refused = f"to do what cannot be judged ({event})"
         if refused and refused not in self.said and len(self.said) < 20:
             self.said.add(refused)
-            os.write(self.told, f"{refused!a}\n".encode())
+            write(self.told, f"{refused!a}\n".encode())
         return refused
 
     def on(self) -> None:
         """From here on, and for good."""
-        for module in (
-            subprocess,
-            sys.modules.get(FORK, subprocess),
-        ):  # this function starts processes without an event
-            for name in ("_fork_exec", "fork_exec"):
+        for module in (subprocess, sys.modules.get(FORK, subprocess)):
+            for name in ("_fork_exec", "fork_exec"):  # it starts processes without an event
                 vars(module).pop(name, None)
         # The error's traceback shows the hook's frame to whoever catches it: no way may lead from there to this guard.
         sys.addaudithook(FunctionType(_hook.__code__, {"__builtins__": {}}, argdefs=(self.check, PermissionError)))
@@ -139,4 +137,4 @@ def _hook(event, args, check, error):
 
 def _short(path: str) -> str:
     """The end of a path: a remark is short, and says nothing of where things lie."""
-    return "/".join(path.replace(os.sep, "/").split("/")[-2:])[-80:]
+    return "/".join(path.replace(sep, "/").split("/")[-2:])[-80:]
