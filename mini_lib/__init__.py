@@ -39,6 +39,7 @@ __all__ = [
     "METHODS",
     "AccuracyMatrix",
     "Benchmark",
+    "GaussianSelector",
     "Method",
     "MoEClip",
     "Task",
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from .metrics import AccuracyMatrix
     from .moe import MoEClip
     from .run import evaluate, run
+    from .selectors import GaussianSelector
 
 _HOMES = {
     ".benchmarks": ("Benchmark", "Task", "cil", "folders", "mini_mtil", "mtil"),
@@ -70,5 +72,6 @@ _HOMES = {
     ".metrics": ("AccuracyMatrix",),
     ".moe": ("MoEClip",),
     ".run": ("evaluate", "run"),
+    ".selectors": ("GaussianSelector",),
 }
 offer(__name__, {name: home for home, names in _HOMES.items() for name in names})
