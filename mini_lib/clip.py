@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
 
-from .embedded import tiny
+from .embedded import photo, tiny
 from .embedded.checkpoints import check_digest, load_tensors
+
+EMBEDDED = {"tiny": tiny, "photo": photo}  # the CLIPs that ship with the package
 
 # What is an open_clip model, or comes from one, is hinted Any: its parts are known only when it runs.
 NO_BLOCKS = "the {} tower is no open_clip transformer with residual blocks: take a ViT CLIP, such as ViT-B-16."
@@ -22,22 +24,24 @@ NO_BLOCKS = "the {} tower is no open_clip transformer with residual blocks: take
 def load_clip(name: str = "tiny", pretrained: str | None = "embedded") -> tuple[Any, transforms.Compose, Any]:
     """A frozen CLIP in eval mode, the preprocessing of its images, and its tokenizer.
 
-    name: "tiny" for the CLIP that ships with the package, or any ViT model that open_clip lists. pretrained: for the
-    latter, a tag of open_clip ("openai"), a file of weights, or None for random weights. A tag brings the activation
-    (QuickGELU for OpenAI's) and the preprocessing that its weights were trained with, and so does a file that is named
-    after one, such as openai.safetensors. Any other file does not say so, hence a warning where it matters.
+    name: "tiny" (knows drawings) or "photo" (knows photographs) for a CLIP that ships with the package, or any ViT model
+    that open_clip lists. pretrained: for the latter, a tag of open_clip ("openai"), a file of weights, or None for random
+    weights. A tag brings the activation (QuickGELU for OpenAI's) and the preprocessing that its weights were trained with,
+    and so does a file that is named after one, such as openai.safetensors. Any other file does not say so, hence a warning
+    where it matters.
     Raises ValueError for a name, a tag or a file that does not fit, OSError where the weights cannot be had.
     """
-    if name == "tiny":
+    if name in EMBEDDED:
         if pretrained not in ("embedded", None):
-            raise ValueError(f"the tiny CLIP has the weights 'embedded' or None (random), not {pretrained!r}.")
-        clip = tiny.load() if pretrained else tiny.build()
-        mean = std = (tiny.MEAN,) * 3
-        preprocess: Any = open_clip.image_transform(tiny.SIZE, is_train=False, mean=mean, std=std)
+            raise ValueError(f"the {name} CLIP has the weights 'embedded' or None (random), not {pretrained!r}.")
+        ours = EMBEDDED[name]
+        clip = ours.load() if pretrained else ours.build()
+        mean, std = (ours.MEAN,) * 3, (ours.STD,) * 3
+        preprocess: Any = open_clip.image_transform(ours.SIZE, is_train=False, mean=mean, std=std)
         tokenizer = open_clip.get_tokenizer("ViT-B-32")
     else:
         if name not in open_clip.list_models():
-            raise ValueError(f"model {name!r} is unknown: take 'tiny' or one of open_clip.list_models().")
+            raise ValueError(f"model {name!r} is unknown: take 'tiny', 'photo' or one of open_clip.list_models().")
         if pretrained == "embedded":
             raise ValueError(f"say which weights {name} should have: pretrained='openai', a file, or None for random.")
         config: Any = open_clip.get_model_config(name)  # towers of other libraries are refused before they are built

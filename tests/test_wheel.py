@@ -46,7 +46,8 @@ def wheel(tmp_path_factory):
 def test_it_holds_code_weights_and_cards_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as opened:
         names = opened.namelist()
-    assert {"mini_lib/embedded/tiny.safetensors", "mini_lib/embedded/tiny.json"} <= set(names)
+    for name in ("tiny", "photo"):
+        assert {f"mini_lib/embedded/{name}.{kind}" for kind in ("safetensors", "json", "md")} <= set(names)
     kinds = {name.rsplit(".", 1)[-1] for name in names if name.startswith("mini_lib/")}
     assert kinds == {"py", "safetensors", "json", "md"} and not any(
         name.startswith(("tests", "data")) for name in names

@@ -24,7 +24,7 @@ from helpers import silent
 from safetensors import safe_open
 
 from mini_lib import METHODS, cil, make_method, mini_mtil, run
-from mini_lib.embedded import pretrain, tiny
+from mini_lib.embedded import files, pretrain, tiny
 from mini_lib.methods import needs
 
 LOOP = sys.modules["mini_lib.run"]
@@ -161,7 +161,7 @@ def pretraining(kills, seed, folder, log=print):
             LOOP.sweep(out)
             model, rows, facts = pretrain.pretrain(12, batch=8, pairs=64, work=out, save_every=2)
         (out / "weights").mkdir(exist_ok=True)
-        tiny.save(model, rows, {"seed": 0}, out / "weights" / "tiny.safetensors", out / "weights" / "tiny.json")
+        files.save(model, rows, {"seed": 0}, out / "weights" / "tiny.safetensors", out / "weights" / "tiny.json")
 
     def weights(out):
         return {path.name: path.read_bytes() for path in sorted((out / "weights").iterdir())}

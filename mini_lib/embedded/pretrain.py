@@ -6,6 +6,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from tqdm.auto import tqdm
 from ..clip import encode_text_trimmed
 from ..run import one_writer, replace_file, sweep
 from ..training import rows_in_use
+from .files import save
 from .pairs import CONCEPTS, article, draw_concept, draw_pairs, to_tensor
-from .tiny import CARD, WEIGHTS, build, save
+from .tiny import CARD, WEIGHTS, build
 
 
 def contrastive_loss(image_features: torch.Tensor, text_features: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -50,40 +52,51 @@ def pretrain(
     images, captions = draw_pairs(pairs, seed)
     tokens = open_clip.get_tokenizer("ViT-B-32")(captions)
     model = build(seed).train()
-    with rows_in_use(model, tokens):
-        facts = _train(model, images, tokens, steps, batch, lr, warmup, seed, work and Path(work), save_every)
-    facts = {"pairs": pairs, "steps": steps, "batch": batch, "learning_rate": lr, "seed": seed, **facts}
-    return model.eval(), tokens.unique(), facts
-
-
-def _train(model, images, tokens, steps, batch, lr, warmup, seed, work, save_every):
-    decay, rest = [], []
-    for name, parameter in model.named_parameters():
-        (decay if parameter.ndim >= 2 and not name.startswith("token_embedding") else rest).append(parameter)
-    groups = [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
-    file = work and work / "pretraining.safetensors"
     settings = {"steps": steps, "batch": batch, "lr": lr, "warmup": warmup, "pairs": len(images), "seed": seed}
-    first, seconds, losses = _load_state(file, settings, model, optimiser) if file and file.exists() else (0, 0.0, [])
-    began = time.perf_counter()
-    bar = tqdm(range(first, steps), desc="pretraining", initial=first, total=steps, mininterval=20)
-    for step in bar:
+
+    def loss(step):
         epoch, position = divmod(step, len(images) // batch)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed * 1000 + epoch))
         chosen = order[position * batch : (position + 1) * batch]
-        for group in optimiser.param_groups:
-            group["lr"] = lr * min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
-        loss = contrastive_loss(
+        return contrastive_loss(
             model.encode_image(to_tensor(images[chosen.numpy()])),
             encode_text_trimmed(model, tokens[chosen]),
             model.logit_scale.exp(),
         )
+
+    with rows_in_use(model, tokens):
+        facts = train_from_scratch(model, loss, settings, Path(work) if work else None, save_every)
+    facts = {"pairs": pairs, "steps": steps, "batch": batch, "learning_rate": lr, "seed": seed, **facts}
+    return model.eval(), tokens.unique(), facts
+
+
+def train_from_scratch(
+    model: Any, loss: Callable[[int], torch.Tensor], settings: dict[str, Any], work: Path | None, save_every: int
+) -> dict[str, Any]:
+    """Minimise `loss(step)` with AdamW, warm-up and cosine; with `work`, go on from the state saved there.
+
+    settings: "steps", "lr", "warmup", and all else that a state must agree in. Returns seconds and the last losses' mean.
+    """
+    decay, rest = [], []
+    for name, parameter in model.named_parameters():
+        (decay if parameter.ndim >= 2 and not name.startswith("token_embedding") else rest).append(parameter)
+    groups = [{"params": decay, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+    steps, lr, warmup = (settings[name] for name in ("steps", "lr", "warmup"))
+    optimiser = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+    file = work and work / "pretraining.safetensors"
+    first, seconds, losses = _load_state(file, settings, model, optimiser) if file and file.exists() else (0, 0.0, [])
+    began = time.perf_counter()
+    bar = tqdm(range(first, steps), desc="pretraining", initial=first, total=steps, mininterval=20)
+    for step in bar:
+        for group in optimiser.param_groups:
+            group["lr"] = lr * min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
+        value = loss(step)
         optimiser.zero_grad()
-        loss.backward()
+        value.backward()
         optimiser.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100))
-        losses.append(loss.item())
+        losses.append(value.item())
         bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
         if file and (step + 1) % save_every == 0 and step + 1 < steps:
             facts = {"settings": json.dumps(settings), "step": str(step + 1)}
