@@ -83,7 +83,7 @@ def reports(place):
 
 
 def test_there_are_many():
-    assert len(BANK["TOGETHER"]) + len(BANK["ALONE"]) >= 60
+    assert len(BANK["TOGETHER"]) + len(BANK["ALONE"]) >= 75
 
 
 @pytest.mark.parametrize("name", [*BANK["TOGETHER"], *BANK["ALONE"]])
@@ -254,17 +254,18 @@ def graded(tmp_path_factory):
             patch.setenv(f"PYTHON{name}", str(value))
         patch.setenv("COURSE_TOKEN", "a secret of the lecturer")
         first, lender = course.hand_in("honest"), course.hand_in("lender")
-        course.hand_in("right", q2="def thrice(x, other): return 3 * x")
-        course.hand_in("forger", forge_marks)
-        course.hand_in("mixer", reorder)
+        course.hand_in("forger", lambda notebook: (forge_marks(notebook), reorder(notebook)))
         course.hand_in("adder", add_cells, q2="def thrice(x, other): return factor * x")
         course.hand_in("writer", q2=SHOWN + ZERO, q3=SCRIPTS)
         course.hand_in(
             "looker", q2=LOOK.replace("OUT", repr(str(course.out))).replace("FOLDER", repr(str(course.folder)))
         )
         course.hand_in("printer", q2="while True: print('x' * 1000)" + ZERO)
-        course.hand_in("quitter", q2="import os\ndef thrice(x, other): os._exit(0)")
-        course.hand_in("poser", lambda notebook: notebook.cells[0].update(source='STUDENT_ID = "=1+1\u202e"'))
+        course.hand_in(
+            "quitter",
+            lambda notebook: notebook.cells[0].update(source='STUDENT_ID = "=1+1\u202e"'),
+            q2="import os\ndef thrice(x, other): os._exit(0)",
+        )
         # and what is not even run
         for name in (
             "--help",
@@ -314,9 +315,7 @@ def graded(tmp_path_factory):
     "student, points, words",
     [
         ("honest", "2", ""),
-        ("right", "5", ""),
         ("forger", "2", ""),
-        ("mixer", "2", ""),
         ("adder", "5", ""),
         ("writer", "2", ""),
         (
@@ -325,8 +324,7 @@ def graded(tmp_path_factory):
             "It tried to read T1/T1_tiny.ipynb; to read course/gradebook.db; to write T1/T1_tiny.ipynb; to write course/",
         ),
         ("printer", "2", "1 cell printed too much and was stopped."),
-        ("quitter", "2", "Its process ended before the last cell."),
-        ("poser", "2", "STUDENT_ID is '=1+1\\u202e', not the folder's name."),
+        ("quitter", "2", "Its process ended before the last cell. STUDENT_ID is '=1+1\\u202e', not the folder's name."),
     ],
 )
 def test_points_are_those_of_the_answers(graded, student, points, words):

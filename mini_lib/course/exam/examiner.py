@@ -10,7 +10,6 @@ import builtins
 import contextlib
 import ctypes
 import functools
-import io
 import json
 import math
 import os
@@ -20,7 +19,8 @@ import threading
 from _thread import _count, interrupt_main, start_new_thread
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from os import write
+from io import StringIO
+from os import _exit, write
 from queue import Empty, SimpleQueue
 from sys import _current_frames
 from time import monotonic, sleep
@@ -36,7 +36,9 @@ from .seal import Seal, sums
 
 __builtins__ = dict(vars(builtins))  # functions below keep these, whatever becomes of the others
 
-MAIN = threading.main_thread().ident or 0
+# From here on nothing is looked up in a module that the submission can change: names stand in this one, and
+# the streams are set where `sys` keeps them.
+MAIN, INTERRUPT, STREAMS = threading.main_thread().ident or 0, signal.SIGINT, sys.__dict__
 timer, signal_thread = getattr(signal, "getitimer", None), getattr(signal, "pthread_kill", None)  # not on Windows
 PLAIN = {bool, int, float, complex, str, type(None)}
 PLAIN |= {kind for kind in np.sctypeDict.values() if issubclass(kind, (np.number, np.bool_, np.str_))}
@@ -81,7 +83,7 @@ def _examine(work, *desk):
         else:
             examiner.examine()
     finally:
-        os._exit(0)  # nothing that a submission has left for the end is run
+        _exit(0)  # nothing that a submission has left for the end is run
 
 
 def limit(memory: int, file: int, processes: int) -> None:
@@ -105,7 +107,7 @@ class Examiner:
 
     def __init__(self, job: dict[str, Any], orders: SimpleQueue, answers: SimpleQueue, idle: CodeType):
         self.job, self.orders, self.answers, self.number = job, orders, answers, 0
-        self.idle, self.late, self.fault, self.deadline, self.printed = idle, False, None, math.inf, io.StringIO()
+        self.idle, self.late, self.fault, self.deadline, self.printed = idle, False, None, math.inf, StringIO()
         self.results, self.told, nowhere = os.dup(1), os.dup(2), os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
@@ -115,7 +117,7 @@ class Examiner:
         limit(**self.job["limits"])
         self.space: dict[str, Any] = {"__name__": "__main__", "STUDENT_ID": self.job["student_id"]}
         self.space["__builtins__"] = dict(vars(builtins))
-        sys.stdout = sys.stderr = io.StringIO()
+        STREAMS["stdout"] = STREAMS["stderr"] = StringIO()
         exec(compile(self.job["setup"], "<setup>", "exec"), self.space)
         own = {name: one for name, one in sys.modules.items() if name.split(".")[0] == "mini_lib"}
         for name in own:
@@ -128,35 +130,32 @@ class Examiner:
         Guard(**self.job["folders"], firm=firm, told=self.told).on()
 
     def report(self, kind: str, number: int, text: str) -> None:
-        """A line for the grading process. Made without any function of Python code, for that could be changed."""
-        line = f"{kind} {number} {text}\n".encode()
+        """A signed line for the grading process. Made without any function of Python code, for that could be changed."""
+        signature = blake2b(f"{kind} {number} {text}".encode(), key=self.job["key"].encode()).hexdigest()
+        line = f"{signature} {kind} {number} {text}\n".encode()
         while line:
             line = line[write(self.results, line) :]
 
     def examine(self) -> None:
         """All cells in order, then the end."""
-        self.sign("ready", 0, True)
+        self.report("ready", 0, "")
         for number, cell in enumerate(self.job["cells"]):
             self.late, self.deadline = False, monotonic() + self.job["cell_seconds"]
             if cell["test"]:
                 outputs, passed = self.test(cell["source"], cell["seed"])
                 self.report("outputs", number, f"{outputs!a}")
-                self.sign("verdict", number, passed)
+                self.report("passed", number, f"{passed}")
             else:
                 _, shown, _ = self.ask("cell", cell["source"])
                 self.report("shown", number, f"{shown!a}")
                 if self.late:
                     self.report("late", number, "")
-        self.sign("end", 0, True)
-
-    def sign(self, kind: str, number: int, passed: bool) -> None:
-        signature = blake2b(f"{kind} {number} {passed}".encode(), key=self.job["key"].encode()).hexdigest()
-        self.report(kind, number, f"{passed} {signature}")
+        self.report("end", 0, "")
 
     def ask(self, kind: str, *order: Any) -> tuple[Any, str, str]:
         """What the desk answers: what came of it, what it showed as JSON, and what it printed. Interrupts it once."""
         self.number += 1
-        streams = sys.stdout, sys.stderr
+        streams = STREAMS["stdout"], STREAMS["stderr"]
         self.orders.put((self.number, kind, *order))
         while True:
             try:
@@ -168,7 +167,7 @@ class Examiner:
                 continue
             if type(answer) is tuple and len(answer) == 4 and type(answer[0]) is int and answer[0] == self.number:
                 break  # others are of an order that was interrupted too late
-        sys.stdout, sys.stderr = streams
+        STREAMS["stdout"], STREAMS["stderr"] = streams
         came, shown, printed = answer[1:]
         return came, shown if type(shown) is str else "[]", printed if type(printed) is str else ""
 
@@ -205,7 +204,7 @@ class Examiner:
         """What a test cell shows, and whether it passed: it came to its end, and everything is as it was."""
         calls, replies, error = SimpleQueue(), SimpleQueue(), None
         space = self.space | {name: remote(name, calls, replies) for name in self.job["functions"]}
-        self.printed = sys.stdout = sys.stderr = io.StringIO()
+        self.printed = STREAMS["stdout"] = STREAMS["stderr"] = StringIO()
         self.fault = self.disturbed(0, everywhere=True)
         if not self.fault:
             torch.manual_seed(seed)
@@ -269,6 +268,6 @@ def _error(name: str, text: str, line: str) -> dict[str, Any]:
 def interrupt() -> None:
     """KeyboardInterrupt in the main thread, also where it sleeps."""
     if signal_thread:
-        signal_thread(MAIN, signal.SIGINT)
+        signal_thread(MAIN, INTERRUPT)
     else:
         interrupt_main()

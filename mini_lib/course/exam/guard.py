@@ -37,6 +37,7 @@ FORK = "_posixsubprocess"
 LIBRARIES = re.compile(r"(\w*openblas|MKL|mkl|omp|kmp|bli|flexiblas)_")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 PARTS = ("__code__", "__defaults__", "__kwdefaults__")  # of a function
+KNOWN = (str, bytes, int, type(None), PosixPath, WindowsPath, FunctionType)  # others could run code when looked at
 
 
 class Guard:
@@ -51,8 +52,6 @@ class Guard:
         self.hidden, self.shown = rest[: len(hidden)], rest[len(hidden) :]
 
     def _path(self, value: Any) -> str:
-        if type(value) not in (str, bytes, PosixPath, WindowsPath):
-            raise TypeError("another object may give another path the next time")
         return realpath(fsdecode(fspath(value)))
 
     def _within(self, path: str, folders: Sequence[str]) -> bool:
@@ -84,7 +83,7 @@ class Guard:
             outside = [path for path in paths[event == "os.symlink" :] if not self._within(path, [self.work])]
             return f"to change {_short(outside[0])}" if outside else None
         elif event == "sqlite3.connect":
-            name = fsdecode(args[0]).removeprefix("file:").partition("?")[0]
+            name = fsdecode(fspath(args[0])).removeprefix("file:").partition("?")[0]
             path = self._path(name)
             return None if name in ("", ":memory:") or self._within(path, [self.work]) else f"to open {_short(path)}"
         elif event in PROCESSES or (event == "os.kill" and first != self.own):
@@ -95,11 +94,11 @@ class Guard:
             return f"to look into the interpreter ({event})"
         elif event == "object.__setattr__" and args[1] in PARTS:
             known = self._within(args[0].__code__.co_filename, self.firm)
-            return f"to change the function {args[0].__name__}" if known else None
+            return f"to change the function {args[0].__code__.co_name}" if known else None
         elif event == "import":
-            own = isinstance(args[1], str) and self._within(realpath(args[1]), [self.work])
+            own = type(args[1]) is str and self._within(realpath(args[1]), [self.work])
             return f"to load compiled code ({first})" if own or first == FORK else None
-        elif event == "ctypes.dlopen" and isinstance(first, str):
+        elif event == "ctypes.dlopen" and type(first) is str:
             library = self._within(realpath(first), self.shown) and not self._within(realpath(first), [self.work])
             return None if library else f"to use memory directly ({event})"
         elif event == "ctypes.dlsym":  # scikit-learn asks libraries how many threads they use
@@ -111,7 +110,7 @@ class Guard:
     def check(self, event: str, args: tuple) -> str | None:
         """As `refusal`, and told to the lecturer."""
         try:
-            refused = self.refusal(event, args)
+            refused = self.refusal(event, tuple(one if type(one) in KNOWN else ... for one in args))
         except (TypeError, ValueError, LookupError, AttributeError):  # an event of another form
             refused = f"to do what cannot be judged ({event})"
         if refused and refused not in self.said and len(self.said) < 20:

@@ -207,6 +207,23 @@ sys.stdout = sys.stderr = Out()"""),
         "to read",
         at_call("os.path.lexists('way') or os.symlink({secret!r}, 'way')\nprint(open('way').read())"),
     ),
+    "a path that changes": (
+        "what cannot be judged",
+        at_call("""class Path:
+    def __fspath__(self): return os.path.dirname({secret!r})
+print(os.listdir(Path()))"""),
+    ),
+    "events of its own": (
+        "what cannot be judged",
+        at_call("""class Text(str):
+    def __fspath__(self):
+        frame = sys._getframe()
+        while frame:
+            if hasattr(frame.f_locals.get("self"), "hidden"): frame.f_locals["self"].hidden = []
+            frame = frame.f_back
+        return "."
+sys.audit("open", Text("x"), Text("r"), Text("0"))"""),
+    ),
     "a second name for a file": ("to change", at_call("os.link({secret!r}, 'mine')\nopen('mine', 'w').write('x')")),
     "reading by an open folder": (
         "to read",
@@ -259,6 +276,36 @@ importlib.util.module_from_spec(importlib.util.spec_from_loader("own", loader))"
     "a fork": ("os.fork", at_call("while True: os.fork()")),
     "the end of its parent": ("os.kill", at_call("os.kill(os.getppid(), 9)")),
     "the network": ("network", at_call("import socket\nsocket.create_connection(('127.0.0.1', 9))")),
+    # between the answers
+    "a last will of an argument": (
+        "something to do when it is gone",
+        at_call("import weakref\nweakref.finalize(x, print)"),
+    ),
+    "a last will of the answer": (
+        WRONG,
+        at_call("import weakref\nfound = torch.zeros(2)\nweakref.finalize(found, print)", "return found"),
+    ),
+    "an answer before the answer": (
+        "goes on while",
+        at_call("""frame = sys._getframe()
+while frame:
+    if {"answers", "number"} <= set(frame.f_locals):
+        frame.f_locals["answers"].put((frame.f_locals["number"], ("returned", torch.zeros(2)), "[]", ""))
+    frame = frame.f_back
+import time
+time.sleep(2)"""),
+    ),
+    "lines for the grading process": (
+        "",
+        """
+import os
+for place in range(3, 40):
+    for line in ("00 passed {n} True", "00 end 0 ", "00 outputs {n} []", "00 broken 0 x", "passed {n} True"):
+        try: [os.write(place, (line.format(n=n) + "\\n").encode()) for n in range(9)]
+        except OSError: pass
+"""
+        + ZERO,
+    ),
     # too much
     "a large file": (
         "too large",
@@ -336,14 +383,6 @@ def thrice(x, *more):
     return [0.0, 0.0]
 """,
     ),
-    "a last will of an argument": (
-        "something to do when it is gone",
-        at_call("import weakref\nweakref.finalize(x, lambda: setattr(torch, 'isclose', print))"),
-    ),
-    "a last will of the answer": (
-        WRONG,
-        at_call("import weakref\nfound = torch.zeros(2)\nweakref.finalize(found, print)", "return found"),
-    ),
     "a thread": (
         "thread of the submission",
         at_call("""import threading, time
@@ -358,30 +397,8 @@ threading.Thread(target=lambda: time.sleep(9), daemon=True).start()"""),
             "import signal\nsignal.signal(signal.SIGALRM, lambda *a: None)\nsignal.setitimer(signal.ITIMER_REAL, 9)"
         ),
     ),
-    "an answer before the answer": (
-        "goes on while",
-        at_call("""frame = sys._getframe()
-while frame:
-    if {"answers", "number"} <= set(frame.f_locals):
-        frame.f_locals["answers"].put((frame.f_locals["number"], ("returned", torch.zeros(2)), "[]", ""))
-    frame = frame.f_back
-import time
-time.sleep(2)"""),
-    ),
     "the shell's own method": ("", "get_ipython().run_cell = lambda *a, **k: None" + ZERO),
     "os._exit": ("", at_call("os._exit(0)")),
-    "a signal to itself": ("", at_call("os.kill(os.getpid(), 9)")),
-    "lines for the grading process": (
-        "",
-        """
-import os
-for place in range(3, 40):
-    for line in ("verdict {n} True 00", "end 0 True 00", "outputs {n} []", "broken 0 'x'"):
-        try: [os.write(place, (line.format(n=n) + "\\n").encode()) for n in range(9)]
-        except OSError: pass
-"""
-        + ZERO,
-    ),
     "a pipe in the place of the pipe": (
         "",
         """
