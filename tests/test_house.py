@@ -53,6 +53,11 @@ def imports(path):
                 yield from (one if one in MODULES else name for one in whole)
 
 
+def test_no_two_test_files_share_a_name():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))  # pytest would import the one and refuse the other, late in the run
+
+
 def test_every_import_is_found():
     found = {one for path in FILES for one in imports(path)}
     assert {"mini_lib.clip", "mini_lib.embedded.tiny", "mini_lib.course.checks.base"} <= found <= set(MODULES)
