@@ -136,10 +136,11 @@ def select_below(errors: Tensor, threshold: float) -> Tensor:
 
 
 def select_calibrated(errors: Tensor, limits: Tensor | float) -> Tensor:
-    """The better rule: errors relative to the reference's, against a limit for each task.
+    """A better rule, "ratio": errors relative to the reference's, against a limit for each task.
 
     errors (N, 1 + T), limits (T,) -> LongTensor (N,). An image that is hard for every autoencoder is no longer
-    mistaken for an unknown one, and no number has to fit all tasks.
+    mistaken for an unknown one, and no number has to fit all tasks. Where limits differ much, as on photographs, the task
+    with the widest limit takes the images of the others: see `select_within`.
     """
     if errors.shape[1] == 1:
         return errors.new_full((len(errors),), -1, dtype=torch.long)
@@ -148,13 +149,29 @@ def select_calibrated(errors: Tensor, limits: Tensor | float) -> Tensor:
     return torch.where(smallest <= 1, best, -1)
 
 
+def select_within(errors: Tensor, limits: Tensor | float) -> Tensor:
+    """The rule "limits": among the tasks within their limit, the one with the least error; else none. Built in notebook 15.
+
+    errors (N, 1 + T), limits (T,) of the errors relative to the reference's, as in `select_calibrated` -> LongTensor (N,)
+    """
+    if errors.shape[1] == 1:
+        return errors.new_full((len(errors),), -1, dtype=torch.long)
+    within = errors[:, 1:] / errors[:, :1] <= limits
+    smallest, best = errors[:, 1:].masked_fill(~within, torch.inf).min(dim=1)
+    return torch.where(smallest < torch.inf, best, -1)
+
+
+RULES = {"limits": select_within, "ratio": select_calibrated, "threshold": select_below}
+
+
 class DDAS(nn.Module):
     """Autoencoder 0 for the reference images, autoencoder t + 1 for task t, and the rule that chooses.
 
     features: "statistics" or "patches" of the frozen CLIP after `block`; "alexnet", the paper's, with the weights
-    `alexnet`; or a module of your own with `squash` and `code` (clip may then be None). threshold: None calibrates a
-    limit for each task on images kept apart from its training; a number is the paper's one threshold for all tasks
-    (0.0655 there). granularity: "sample" decides for each image; "batch" for all images of a call at once, by the mean
+    `alexnet`; or a module of your own with `squash` and `code` (clip may then be None). rule: "ratio" and "limits" calibrate
+    a limit for each task on images kept apart from its training, see `select_calibrated` and `select_within`; "threshold"
+    is the paper's, one `threshold` for all tasks (0.0655 there). By default "threshold" where there is one, else "ratio".
+    granularity: "sample" decides for each image; "batch" for all images of a call at once, by the mean
     of their errors, as the official evaluation does: it needs batches of one task and flatters the method.
     reference_iterations: those of autoencoder 0, by default `iterations`. fresh: features are computed anew for every
     batch, so that random crops differ each time, instead of once for each image.
@@ -172,6 +189,7 @@ class DDAS(nn.Module):
         features: str | nn.Module = "statistics",
         block: int = 1,
         threshold: float | None = None,
+        rule: str | None = None,
         granularity: str = "sample",
         iterations: int = 300,
         reference_iterations: int | None = None,
@@ -190,6 +208,12 @@ class DDAS(nn.Module):
             features = FEATURES[features](clip, block)
         if granularity not in ("sample", "batch"):
             raise ValueError(f"granularity is 'sample' or 'batch', not {granularity!r}.")
+        self.rule = rule or ("ratio" if threshold is None else "threshold")
+        if self.rule not in RULES or (self.rule == "threshold") == (threshold is None):
+            raise ValueError(
+                f"the rule of DDAS is 'limits' or 'ratio', without a threshold, or 'threshold' with one; not {rule!r} with "
+                f"threshold={threshold!r}."
+            )
         self.features = features
         self.threshold, self.granularity, self.quantile, self.fresh = threshold, granularity, quantile, fresh
         self.iterations, self.reference_iterations = iterations, reference_iterations or iterations
@@ -288,11 +312,8 @@ class DDAS(nn.Module):
         errors = self.errors(images)
         if self.granularity == "batch":
             errors = errors.mean(dim=0, keepdim=True)
-        if self.threshold is None:
-            chosen = select_calibrated(errors, self.limits)
-        else:
-            chosen = select_below(errors, self.threshold)
-        return chosen.expand(len(images))
+        limits = self.limits if self.threshold is None else self.threshold
+        return RULES[self.rule](errors, limits).expand(len(images))
 
     def selector_state_dict(self) -> dict[str, Tensor]:
         """Everything but the frozen CLIP: the autoencoders, the limits, the scale of the features."""

@@ -1,10 +1,11 @@
-"""Selectors: which learned task does an image belong to, if any? The closed form, without training.
+"""Selectors: which learned task does an image belong to, if any? In closed form, without training. Built in notebook 15.
 
-A selector has learn_reference(dataset), learn_task(train, held_out), select(images) -> LongTensor (B,) with -1 for the
+A selector has learn_reference(reference), learn_task(train, held_out), select(images) -> LongTensor (B,) with -1 for the
 original CLIP, granularity "sample" or "batch", and selector_state_dict / load_selector_state_dict. `DDAS`, the paper's, is
 another.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,11 +15,11 @@ from torch.utils.data import Dataset
 
 from .clip import Noting, batch_first, device_of, vision_blocks, with_vision_blocks
 from .ddas import finite
-from .training import loader
+from .training import checksum, loader
 
-# What a GaussianSelector has learned: the reference's scale, its groups' means and their scatter within; the sum of squares
-# within the classes of all tasks and the number of images; the classes' means, whose task each is of, and the limits.
-STATE = ("mean", "std", "background", "within", "scatter", "count", "means", "owner", "limits")
+# What a GaussianSelector has learned: the reference's scale and correlations; the sum of squares within the classes of all
+# tasks and the number of images; the classes' means, whose task each is of, and the tasks' limits.
+STATE = ("mean", "std", "correlation", "scatter", "count", "means", "owner", "limits")
 
 
 class ClipStatistics(nn.Module):
@@ -35,35 +36,51 @@ class ClipStatistics(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         blocks = list(vision_blocks(self.clip))
-        for place in self.blocks:
-            blocks[place] = Noting(blocks[place])
+        noting = {place: Noting(blocks[place]) for place in self.blocks}
+        for place, block in noting.items():
+            blocks[place] = block
         final = with_vision_blocks(self.clip, blocks).encode_image(images)
         parts = []
-        for place in self.blocks:
-            patches = batch_first(blocks[place].module, blocks[place].take()[1])[:, 1:]
+        for block in noting.values():
+            patches = batch_first(block.module, block.take()[1])[:, 1:]
             parts += [patches.mean(dim=1), patches.std(dim=1)]
         return torch.cat([*parts, F.normalize(final, dim=-1)], dim=1)
 
 
+@dataclass
+class ReferenceStatistics:
+    """What a GaussianSelector keeps of reference images: enough to take their place, and no image can be had back from it.
+
+    mean and std (D,) of the features, their correlation (D, D), and whose features they are: a checksum of the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+    correlation: Tensor
+    checksum: int
+
+    def fingerprint(self) -> str:
+        """By which `run` knows them."""
+        return f"statistics of {self.checksum}, {float(self.mean.double().sum()):.9g}, {float(self.std.double().sum()):.9g}"
+
+
 class GaussianSelector(nn.Module):
-    """Gaussians with one covariance: one for each class learned, and some for the reference images, the background.
+    """Gaussians with one covariance: one for each class learned, and one for the reference images, the background.
 
-    Features are standardised by the reference. Sigma is pooled within the classes of all tasks (Lee et al. 2018) and within
-    the background's groups, which count as much as `prior` images; `shrinkage` of it is replaced by a multiple of the unit
-    matrix. With the squared Mahalanobis distances
+    Features z are standardised by the reference. Sigma is pooled within the classes of all tasks (Lee et al. 2018) and the
+    reference, which counts as much as `prior` images; `shrinkage` of it is replaced by a multiple of the unit matrix. With
 
-        d_t(x) = min over classes c of task t of (x - mu_c)^T Sigma^-1 (x - mu_c),   d_0(x) likewise over the background,
+        d_t(z) = min over classes c of task t of (z - mu_c)^T Sigma^-1 (z - mu_c),    d_0(z) = z^T Sigma^-1 z,
 
-    the task is the one with the least d_t, and it is known if d_t(x) - d_0(x), the relative distance of Ren et al. (2021), is
-    at most the task's limit, the `quantile` of its validation images. Nothing is kept but means, one scatter matrix and
-    counts, so that neither the order of images nor that of tasks matters for Sigma. groups: of the background, found by
-    k-means. granularity: "sample", or "batch", where all images of a call share the mean of their distances.
+    the task is the one with the least d_t, and it is known if the relative distance d_t - d_0 (Ren et al. 2021) is at most
+    the task's limit: see `limit_of`. Nothing is kept but means, one scatter matrix and counts, so that neither the order of
+    images nor that of tasks matters for Sigma. granularity: "sample", or "batch", where all images of a call share the mean
+    of their distances. features: a module of one's own, images -> (B, D); clip may then be None.
     """
 
     mean: Any  # this and all of STATE: tensors, None before anything is learned
     std: Any
-    background: Any
-    within: Any
+    correlation: Any
     scatter: Any
     count: Any
     means: Any
@@ -78,15 +95,13 @@ class GaussianSelector(nn.Module):
         quantile: float = 0.95,
         prior: float = 1000.0,
         shrinkage: float = 0.02,
-        groups: int = 200,
         granularity: str = "sample",
     ):
         super().__init__()
         if granularity not in ("sample", "batch"):
             raise ValueError(f"granularity is 'sample' or 'batch', not {granularity!r}.")
         self.features: Any = ClipStatistics(clip, blocks) if features is None else features  # type: ignore
-        self.quantile, self.prior, self.shrinkage, self.groups = quantile, prior, shrinkage, groups
-        self.granularity = granularity
+        self.quantile, self.prior, self.shrinkage, self.granularity = quantile, prior, shrinkage, granularity
         for name in STATE:
             self.register_buffer(name, None)
         self.device = torch.device("cpu") if clip is None else device_of(clip)
@@ -96,24 +111,33 @@ class GaussianSelector(nn.Module):
     def extract(self, images: Tensor) -> Tensor:
         """Features (B, D) in double precision, standardised once the reference is known."""
         features = self.features(images.to(self.device)).double()
-        return features if self.mean is None else (features - self.mean) / self.std
+        if self.mean is None:
+            return features
+        if features.shape[1] != len(self.mean):
+            raise ValueError(f"the reference's features have length {len(self.mean)}, these {features.shape[1]}.")
+        return (features - self.mean) / self.std
 
-    def learn_reference(self, dataset: Dataset) -> None:
-        """Learn the scale of the features and the background, from images that stand for none of the tasks."""
-        features = self._extract_all(dataset, "reference")[0]
-        self.mean, self.std = features.mean(dim=0), features.std(dim=0) + 1e-6
-        self.set_background((features - self.mean) / self.std)
+    def learn_reference(self, reference: Any) -> None:
+        """Learn scale and correlations of the features from a data set of images of no task, or take their statistics.
 
-    def set_background(self, features: Tensor) -> None:
-        """features (N, D), standardised: their groups' means, and the covariance within the groups."""
-        group = k_means(features, min(self.groups, len(features)))
-        self.background = torch.stack([features[group == g].mean(dim=0) for g in group.unique()])
-        centred = features - self.background[group.unique(return_inverse=True)[1]]
-        self.within = centred.T @ centred / len(features)
-        dim = features.shape[1]
-        self.scatter, self.count = features.new_zeros(dim, dim), torch.zeros((), dtype=torch.long)
-        self.means, self.owner = features.new_zeros(0, dim), torch.zeros(0, dtype=torch.long)
-        self.limits, self._factor = features.new_zeros(0), None
+        Raises ValueError for a single image, and for statistics of another CLIP's features.
+        """
+        self.mean = None  # raw features from here on
+        if isinstance(reference, ReferenceStatistics):
+            if reference.checksum != checksum(self.features):
+                raise ValueError(
+                    "the reference statistics are of another CLIP, or of features after other blocks: give reference images."
+                )
+            found = reference
+        else:
+            found = statistics_of(self.features, self._extract_all(reference, "reference")[0])
+        self.mean, self.std, self.correlation = (
+            x.double().to(self.device) for x in (found.mean, found.std, found.correlation)
+        )
+        dim = len(self.mean)
+        self.scatter, self.count = torch.zeros_like(self.correlation), torch.zeros((), dtype=torch.long)
+        self.means, self.owner = self.mean.new_zeros(0, dim), torch.zeros(0, dtype=torch.long)
+        self.limits, self._factor = self.mean.new_zeros(0), None
 
     def learn_task(self, train: Dataset, held_out: Dataset | None = None) -> None:
         """Add the next task: its classes' means, its scatter within classes; its limit is set on `held_out`.
@@ -127,41 +151,40 @@ class GaussianSelector(nn.Module):
                 "the selector sets its limit on validation images, and this task has none: keep some apart (val_part=0.1)."
             )
         features, labels = self._extract_all(train, "training")
+        own = self._extract_all(held_out, "validation")[0]
         task = len(self.limits)
         for label in labels.unique():
-            own = features[labels == label]
-            mean = own.mean(dim=0)
-            self.scatter += (own - mean).T @ (own - mean)
+            of_class = features[labels == label]
+            mean = of_class.mean(dim=0)
+            self.scatter += (of_class - mean).T @ (of_class - mean)
             self.means = torch.cat([self.means, mean[None]])
             self.owner = torch.cat([self.owner, torch.tensor([task])])
         self.count += len(features)
         self._factor = None
-        distances = self._distances_of(self._extract_all(held_out, "validation")[0])
-        limit = (distances[:, -1] - distances[:, 0]).quantile(self.quantile)
+        distances = self._distances_of(own)
+        limit = limit_of(distances[:, -1] - distances[:, 0], self.quantile)
         self.limits = torch.cat([self.limits, limit[None]])
 
     def covariance(self) -> Tensor:
-        """Sigma (D, D): within the classes of all tasks and within the background's groups, shrunk."""
-        pooled = (self.prior * self.within + self.scatter) / (self.prior + self.count)
+        """Sigma (D, D): within the classes of all tasks and the reference, shrunk."""
+        pooled = (self.prior * self.correlation + self.scatter) / (self.prior + self.count)
         unit = torch.eye(len(pooled), dtype=pooled.dtype, device=pooled.device)
         return (1 - self.shrinkage) * pooled + self.shrinkage * pooled.trace() / len(pooled) * unit
 
     @torch.no_grad()
     def distances(self, images: Tensor) -> Tensor:
-        """Squared Mahalanobis distances (B, 1 + tasks) to the background, column 0, and to the nearest class of each task."""
+        """Squared Mahalanobis distances (B, 1 + tasks): to the background, column 0, and to the nearest class of each task."""
         return self._distances_of(self.extract(images))
 
     def _distances_of(self, features):
         if self._factor is None:
             self._factor = torch.linalg.cholesky(self.covariance())
-        white, means = (
-            torch.linalg.solve_triangular(self._factor, x.T, upper=False).T
-            for x in (features, torch.cat([self.background, self.means]))
-        )
-        squared = torch.cdist(white, means).square()
-        owner = torch.cat([self.owner.new_full((len(self.background),), -1), self.owner])
-        tasks = range(-1, int(self.owner.max()) + 1 if len(self.owner) else 0)
-        return torch.stack([squared[:, owner == task].min(dim=1).values for task in tasks], dim=1)
+        centres = torch.cat([torch.zeros_like(self.mean)[None], self.means])
+        white, centres = (torch.linalg.solve_triangular(self._factor, x.T, upper=False).T for x in (features, centres))
+        squared = torch.cdist(white, centres).square()
+        tasks = range(int(self.owner.max()) + 1 if len(self.owner) else 0)
+        of_tasks = [squared[:, 1:][:, self.owner == task].min(dim=1).values for task in tasks]
+        return torch.stack([squared[:, 0], *of_tasks], dim=1)
 
     def select(self, images: Tensor) -> Tensor:
         """For each image the index of the task that it seems to belong to, -1 for the original CLIP. LongTensor (B,)"""
@@ -191,6 +214,28 @@ class GaussianSelector(nn.Module):
         return finite(torch.cat(features), f"among the {what} images are features that are"), torch.cat(labels)
 
 
+def statistics_of(module: nn.Module, features: Tensor) -> ReferenceStatistics:
+    """Of features (N, D) that the module gave. Raises ValueError for a single one."""
+    if len(features) < 2:
+        raise ValueError(
+            "the selector learns the scale of its features from reference images: two at least, better hundreds."
+        )
+    features = features.double()
+    mean, std = features.mean(dim=0), features.std(dim=0) + 1e-6
+    standard = (features - mean) / std
+    return ReferenceStatistics(mean, std, standard.T @ standard / len(features), checksum(module))
+
+
+def limit_of(relative: Tensor, quantile: float, towards: float = 0.15) -> Tensor:
+    """A task's limit from the relative distances (N,) of its validation images: their quantile, a scalar.
+
+    At 0 the task and the background explain an image equally well. Where the task's own images lie far below, nothing is
+    near them, and the limit moves a little way `towards` 0.
+    """
+    limit = relative.quantile(quantile)
+    return torch.maximum(limit, (1 - towards) * limit)
+
+
 def select_relative(distances: Tensor, limits: Tensor) -> Tensor:
     """The task with the least distance, if that is at most its limit above the background's; else none.
 
@@ -200,11 +245,3 @@ def select_relative(distances: Tensor, limits: Tensor) -> Tensor:
         return torch.full((len(distances),), -1)
     least, best = distances[:, 1:].min(dim=1)
     return torch.where(least - distances[:, 0] <= limits[best], best, -1)  # what is no number is not known either
-
-
-def k_means(features: Tensor, groups: int) -> Tensor:
-    """The group (N,) of each of the features (N, D), by k-means from a fixed seed."""
-    from sklearn.cluster import KMeans  # loads in a second, and is needed once
-
-    found = KMeans(groups, n_init=1, random_state=0).fit(features.cpu().numpy())
-    return torch.from_numpy(found.labels_).long()

@@ -6,7 +6,14 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from mini_lib.clip import batch_first, vision_blocks
-from mini_lib.selectors import ClipStatistics, GaussianSelector, k_means, select_relative
+from mini_lib.selectors import (
+    ClipStatistics,
+    GaussianSelector,
+    ReferenceStatistics,
+    limit_of,
+    select_relative,
+    statistics_of,
+)
 
 
 class Plain(nn.Module):
@@ -33,7 +40,7 @@ def dataset(*groups):
 
 
 def selector(**settings):
-    made = GaussianSelector(None, Plain(), groups=1, prior=0, shrinkage=0, **settings)
+    made = GaussianSelector(None, Plain(), prior=0, shrinkage=0, **settings)
     made.learn_reference(dataset(points((0, 0), 2000, spread=3.0)))
     return made
 
@@ -52,16 +59,16 @@ def test_distances_by_hand():
     z = (made.extract(torch.tensor([[1.0, 2.0]])[:, :, None, None]))[0]
     precision = torch.linalg.inv(made.scatter / 1000)  # prior and shrinkage are 0
     by_hand = min(float((z - mu) @ precision @ (z - mu)) for mu in made.means)
-    away = float((z - made.background[0]) @ precision @ (z - made.background[0]))
+    away = float(z @ precision @ z)  # the background's mean is 0
     found = made.distances(torch.tensor([[1.0, 2.0]])[:, :, None, None])[0].tolist()
     assert found == pytest.approx([away, by_hand], rel=1e-9)
 
 
 def test_shrinkage_and_prior_by_hand():
-    made = GaussianSelector(None, Plain(), groups=1, prior=100.0, shrinkage=0.5)
+    made = GaussianSelector(None, Plain(), prior=100.0, shrinkage=0.5)
     made.learn_reference(dataset(points((0, 0), 300)))
     made.learn_task(dataset(points((3, 0), 50, 1)), dataset(points((3, 0), 20, 2)))
-    pooled = (100 * made.within + made.scatter) / 150
+    pooled = (100 * made.correlation + made.scatter) / 150
     assert torch.allclose(made.covariance(), 0.5 * pooled + 0.25 * pooled.trace() * torch.eye(2, dtype=torch.float64))
 
 
@@ -94,7 +101,7 @@ def test_it_finds_tasks_and_keeps_strangers_out():
 
 
 def test_its_state_gives_it_back_to_the_bit():
-    made, other = selector(), GaussianSelector(None, Plain(), groups=1, prior=0, shrinkage=0)
+    made, other = selector(), GaussianSelector(None, Plain(), prior=0, shrinkage=0)
     made.learn_task(dataset(points((4, 0), 100, 1)), dataset(points((4, 0), 50, 2)))
     other.load_selector_state_dict({k: v.clone() for k, v in made.selector_state_dict().items()})
     images = points((2, 0), 20, 5)[:, :, None, None]
@@ -105,7 +112,7 @@ def test_its_state_gives_it_back_to_the_bit():
 
 
 def test_what_it_refuses(clip):
-    made = GaussianSelector(None, Plain(), groups=1)
+    made = GaussianSelector(None, Plain())
     with pytest.raises(RuntimeError, match="call learn_reference before learn_task"):
         made.learn_task(dataset(points((0, 0))), dataset(points((0, 0))))
     made.learn_reference(dataset(points((0, 0))))
@@ -133,7 +140,30 @@ def test_features_are_channel_statistics_and_the_unit_feature(clip):
     assert found.shape == (3, 4 * width + final.shape[1]) and ClipStatistics(clip, (1, -1)).blocks == [1]
 
 
-def test_k_means_is_the_same_again():
-    x = torch.cat([points((0, 0), 50), points((9, 9), 50, 1)]).double()
-    group = k_means(x, 2)
-    assert torch.equal(group, k_means(x, 2)) and group[:50].unique().numel() == 1 and group[0] != group[-1]
+def test_the_limit_by_hand():
+    far, near = torch.linspace(-200, -100, 101), torch.linspace(-50, 50, 101)
+    assert limit_of(near, 0.95) == pytest.approx(45)
+    assert limit_of(far, 0.95, 0.15) == pytest.approx(0.85 * -105)  # a little way towards 0
+    assert limit_of(far, 0.95, 0) == pytest.approx(-105)
+
+
+def test_statistics_take_the_place_of_reference_images():
+    images = points((1, 2), 500, spread=3.0)
+    made, stored = selector(), selector()
+    made.learn_reference(dataset(images))
+    stored.learn_reference(statistics_of(stored.features, images))
+    for learner in (made, stored):
+        learner.learn_task(dataset(points((4, 0), 100, 1)), dataset(points((4, 0), 50, 2)))
+    tried = points((2, 0), 20, 5)[:, :, None, None]
+    assert torch.equal(made.distances(tried), stored.distances(tried))
+    found = statistics_of(stored.features, images)
+    assert torch.allclose(found.correlation.diag(), torch.ones(2, dtype=torch.float64), atol=0.01)
+    other = ReferenceStatistics(found.mean, found.std, found.correlation, found.checksum + 1)
+    with pytest.raises(ValueError, match="of another CLIP"):
+        stored.learn_reference(other)
+    with pytest.raises(ValueError, match="two at least"):
+        statistics_of(stored.features, images[:1])
+    long = ReferenceStatistics(torch.zeros(3), torch.ones(3), torch.eye(3), found.checksum)
+    stored.learn_reference(long)
+    with pytest.raises(ValueError, match="features have length 3, these 2"):
+        stored.extract(tried)

@@ -172,7 +172,7 @@ def test_out_that_is_a_file(clip, tokenizer, small, tmp_path):
         ("lwff", {}, "method 'lwff' is unknown; there are"),
         ("fine-tuning", {"rate": 1}, "has no setting 'rate'; it has accumulation"),
         ("moe-adapters", {}, "needs reference images"),
-        ("moe-adapters", {"selector": "oracle"}, "'ddas', 'known' or 'none'"),
+        ("moe-adapters", {"selector": "oracle"}, "'gaussian', 'ddas', 'known' or 'none'"),
     ],
 )
 def test_unknown_methods_and_settings(clip, tokenizer, name, settings, words):

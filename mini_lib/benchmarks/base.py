@@ -144,7 +144,7 @@ def labels_of(dataset: Any) -> np.ndarray | None:
 
 @dataclass
 class Benchmark:
-    """A stream of tasks in a fixed order, and the reference images that stand for "none of them".
+    """A stream of tasks in a fixed order, and the reference images (or `ReferenceStatistics`) that stand for "none of them".
 
     settings says how the benchmark was made; `run` keeps it beside the results. captions: sentences about anything, for
     methods that distil what CLIP says of them.
@@ -152,7 +152,7 @@ class Benchmark:
 
     name: str
     tasks: list[Task]
-    reference: Dataset | None
+    reference: Any
     settings: dict[str, Any] = field(default_factory=dict)
     captions: list[str] = field(default_factory=list)
 

@@ -10,6 +10,7 @@ from torchvision.transforms import Compose
 
 from ..clip import train_transform
 from ..embedded.pairs import reference_pairs
+from ..selectors import ReferenceStatistics
 from .base import Benchmark, Task, hold_out
 from .files import advice, find_images, loose_images, same_name, shown, subfolders, told
 from .upright import Upright, whites
@@ -26,14 +27,14 @@ def folders(
     templates: Sequence[str] = ("a photo of a {}.",),
     val_part: float = 0.2,
     seed: int = 0,
-    reference: str | Path | None = None,
+    reference: str | Path | ReferenceStatistics | None = None,
 ) -> Benchmark:
     """A benchmark of the tasks in a folder, in the order of `tasks` or of their names.
 
     Class names are those of the class folders, underscores as spaces. Of the training images `val_part` is kept apart
     as `val`, of every class that has enough; 0 keeps none. preprocess: what `load_clip` returned. reference: a folder of
-    images that belong to no task, for DDAS; by default drawn images, as the embedded CLIP was pretrained on. The captions
-    are always drawn ones'.
+    images that belong to no task, for the selector, or statistics of such images; by default drawn images, as the tiny CLIP
+    was pretrained on. The captions are always drawn ones'.
     Every image is opened once before this returns; files that are skipped are told in a warning.
     Raises ValueError, naming the folder or file and the remedy, where the folders do not fit this form, and one that
     names all images that cannot be read.
@@ -53,7 +54,8 @@ def folders(
         folder: [p for part in parts.values() for paths in part.values() for p in paths]
         for folder, parts in found.items()
     }
-    apart = Path(reference).expanduser() if reference else None
+    stored = isinstance(reference, ReferenceStatistics)
+    apart = Path(reference).expanduser() if reference and not stored else None  # type: ignore
     of_no_task = images_in(apart, "the reference images", skipped) if apart else []
     if apart:
         files[apart] = files.get(apart, []) + of_no_task
@@ -75,7 +77,7 @@ def folders(
         "classes": [len(task.classnames) for task in made],
     }
     reference_images = Upright(others, [0] * len(others), preprocess, white=whites(of_no_task))
-    return Benchmark("folders", made, reference_images, settings, list(captions))
+    return Benchmark("folders", made, reference if stored else reference_images, settings, list(captions))
 
 
 def reference_folder(folder: str | Path, preprocess: Compose) -> Upright:

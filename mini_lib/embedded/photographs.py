@@ -29,6 +29,7 @@ from .kinds import KINDS
 from .pairs import article, draw_concept
 from .photo import CARD, MEAN, SIZE, STD, WEIGHTS, build
 from .pretrain import train_from_scratch
+from .reference import STATISTICS, write_statistics
 
 TEMPLATES = (
     "a photo of {}.", "a photo of {}", "{}", "a picture of {}.", "an image of {}", "a small photo of {}.",
@@ -283,7 +284,7 @@ def zero_shot_accuracy(model: Any, images: np.ndarray, labels: np.ndarray) -> fl
 
 
 def pretrain_photo(root: str | Path, steps: int, seed: int, work: str, out: Path) -> None:
-    """The command `pretrain photo`: train, judge the weights as they are stored, write them and the card to `out`."""
+    """The command `pretrain photo`: train, judge the weights as they are stored, write them, the card and the reference statistics to `out`."""
     images, labels = read_photographs(root)
     seen_last = read_photographs(root, "val")
     held = np.arange(len(labels)) % HELD_OUT == HELD_OUT - 1
@@ -297,4 +298,5 @@ def pretrain_photo(root: str | Path, steps: int, seed: int, work: str, out: Path
         "val": zero_shot_accuracy(model, *seen_last),
     }
     save(model, rows, facts, out / WEIGHTS.name, out / CARD.name)
+    write_statistics(images[~held], out / WEIGHTS.name, out / CARD.name, out / STATISTICS.name)
     print(json.dumps(facts, indent=2))

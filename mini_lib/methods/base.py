@@ -22,7 +22,10 @@ PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class Settings:
-    """The choices that make a method, checked when they are made. `run` stores them as `dataclasses.asdict` gives them."""
+    """The choices that make a method, checked when they are made. `run` stores them by name."""
+
+    def __post_init__(self):
+        """Raises ValueError for a choice that cannot be."""
 
     def check_tasks(self, names: Sequence[str]) -> None:
         """Raises ValueError where a choice that is made for each task lacks one of these."""
@@ -48,6 +51,7 @@ class TrainingSettings(Settings):
     seed: int = 0
 
     def __post_init__(self):
+        super().__post_init__()
         one_of("precision", self.precision, PRECISIONS)
         for name in ("iterations", "batch_size", "accumulation"):
             value = getattr(self, name)
@@ -123,7 +127,7 @@ class Method:
         """What its numbers depend on, for `run`: name, settings, the CLIP, and for a class of one's own its code."""
         found = {
             "method": self.name,
-            "method_settings": dataclasses.asdict(self.settings),
+            "method_settings": {f.name: getattr(self.settings, f.name) for f in dataclasses.fields(self.settings)},
             "clip": {"checksum": self.start},
             "outputs": self.outputs,
             "given": self.given(),

@@ -1,4 +1,4 @@
-"""MoE-Adapters, the paper's method: MoEClip and DDAS, task after task. Built in notebook 07."""
+"""MoE-Adapters, the paper's method: MoEClip and a selector, task after task. Built in notebook 07."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,31 +7,28 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from ..benchmarks.base import Task
-from ..benchmarks.fingerprint import fingerprint
 from ..clip import class_logits, count_parameters
-from ..ddas import DDAS
 from ..moe import MoEClip
-from ..training import checksum, seed_everything
-from .base import TrainedMethod, TrainingSettings, one_of, register, whole_number
+from ..training import seed_everything
+from .base import TrainedMethod, TrainingSettings, register, whole_number
+from .routed import Routed, SelectorSettings
 
 
 @register
-class MoEAdapters(TrainedMethod):
+class MoEAdapters(Routed, TrainedMethod):
     """Experts shared by all tasks, one router a task, activate–freeze, and a selector: the whole of the paper's method.
 
-    selector: "ddas" chooses the router of every test image without being told its task; "known" is told the task and
-    takes the original CLIP for tasks not yet learned; "none" always takes the newest router. freeze: how many
-    experts a block and tower are frozen after a task, None for all that were used. ddas: settings of `DDAS`.
-    shared_router: one router for all tasks, as in the class-incremental experiments. noise_at_evaluation: the gates
+    selector: see `SelectorSettings`; "ddas" is the paper's. freeze: how many experts a block and tower are frozen after a
+    task, None for all that were used. shared_router: one router for all tasks, as in the class-incremental experiments. noise_at_evaluation: the gates
     stay noisy in evaluation, which the official code does there by mistake; see notebook 09. gate_noise, image_at
     and text_at as in `MoEClip`.
     """
 
     @dataclass
-    class Settings(TrainingSettings):
+    class Settings(SelectorSettings, TrainingSettings):
+        default_selector = "gaussian"
         learning_rate: float | dict[str, float] = 1e-2
         num_experts: int = 14
         top_k: int = 2
@@ -44,25 +41,18 @@ class MoEAdapters(TrainedMethod):
         gate_noise: bool = True
         image_at: Sequence[int] | None = None
         text_at: Sequence[int] | None = None
-        selector: str = "ddas"
-        ddas: dict[str, Any] | None = None
 
         def __post_init__(self):
             super().__post_init__()
-            one_of("selector", self.selector, ("ddas", "known", "none"))
             if self.freeze is not None:
                 whole_number("freeze", self.freeze, at_least=0)
 
     name = "moe-adapters"
-    reference: Any  # these two are None where the selector is another
-    ddas: Any
     rates = (3e-3, 6e-3, 1e-2, 2e-2)
 
-    def __init__(self, clip: nn.Module, tokenizer: Callable, reference: Dataset | None = None, **settings):
-        super().__init__(clip, tokenizer, **settings)
+    def __init__(self, clip: nn.Module, tokenizer: Callable, reference: Any = None, **settings):
+        super().__init__(clip, tokenizer, reference, **settings)
         choice = self.settings
-        if choice.selector == "ddas" and reference is None:
-            raise ValueError("the selector 'ddas' needs reference images: pass reference=benchmark.reference.")
         seed_everything(choice.seed)
         self.model = MoEClip(
             clip,
@@ -75,17 +65,11 @@ class MoEAdapters(TrainedMethod):
             text_at=choice.text_at,
             gate_noise=choice.gate_noise,
         )
-        self.reference, self.selector = reference, choice.selector
-        self.ddas = DDAS(clip, **(choice.ddas or {})) if choice.selector == "ddas" else None
         self.learned = 0
 
     @property
-    def knows_tasks(self) -> bool:
-        return self.selector == "known"
-
-    def given(self) -> dict[str, str]:
-        features = {"selector's features": str(checksum(self.ddas.features))} if self.ddas else {}
-        return features | ({"reference": fingerprint(self.reference)} if self.ddas else {})
+    def learned_tasks(self) -> list[str]:  # type: ignore
+        return self.model.tasks
 
     def learn(self, task: Task) -> None:
         choice, model = self.settings, self.model
@@ -106,23 +90,13 @@ class MoEAdapters(TrainedMethod):
         model.freeze_used_experts(choice.freeze)
         self.learned += 1
         self.set_evaluation_noise()
-        if self.ddas:
-            if not len(self.ddas.autoencoders):
-                self.ddas.learn_reference(self.reference)
-            self.ddas.learn_task(task.train, task.val)
+        self.teach_selector(task, first=self.learned == 1)
 
     def set_evaluation_noise(self) -> None:
         """Let the routers draw noise in evaluation, too, if the settings say so."""
         if self.settings.noise_at_evaluation:
             for layer in self.model.layers:
                 layer.routers.train()
-
-    def select(self, images: Tensor, task: Task) -> Tensor:
-        """The router of each image: LongTensor (B,), -1 for the original CLIP."""
-        if self.selector == "ddas" and self.model.tasks:
-            return self.ddas.select(images.to(self.device))
-        known = self.model.tasks.index(task.name) if task.name in self.model.tasks else -1
-        return torch.full((len(images),), len(self.model.tasks) - 1 if self.selector == "none" else known)
 
     def scores(self, images: Tensor, task: Task, selected: Tensor | None = None) -> Tensor:
         """`selected`: what `select` gave, where it is known already."""
@@ -139,25 +113,18 @@ class MoEAdapters(TrainedMethod):
     def state_dict(self) -> dict[str, Tensor]:
         state = {f"model.{k}": v for k, v in self.model.adapter_state_dict().items()}
         state["learned"] = torch.tensor(self.learned)
-        if self.ddas:
-            state |= {f"ddas.{k}": v for k, v in self.ddas.selector_state_dict().items()}
-        return state
+        return state | self.selector_state()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         super().load_state_dict(state)
-
-        def part(prefix):
-            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-        self.model.load_adapter_state_dict(part("model."))
+        self.model.load_adapter_state_dict(
+            {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+        )
         self.learned = int(state["learned"])
         self.set_evaluation_noise()
-        if self.ddas:
-            self.ddas.load_selector_state_dict(part("ddas."))
+        self.load_selector_state(state)
 
     @property
     def trained_parameters(self) -> int:
-        """Experts and routers, and the selector's autoencoders."""
-        return sum(
-            count_parameters(module) for module in (*self.model.layers, *(self.ddas.autoencoders if self.ddas else ()))
-        )
+        """Experts and routers, and the autoencoders of DDAS."""
+        return sum(map(count_parameters, (*self.model.layers, *getattr(self.selector, "autoencoders", ()))))

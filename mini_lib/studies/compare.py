@@ -129,14 +129,13 @@ class Judge:
         replace_file(self._file("accuracy"), self.matrix.frame().to_csv)
 
     def _judge(self):
-        learner, own = self.learner, (self.learner.selector, self.learner.ddas, self.learner.ddas.granularity)
-        learner.selector = self.how.get("selector", learner.selector)
-        learner.ddas = self.other or learner.ddas
-        learner.ddas.granularity = self.how.get("granularity", "sample")
+        learner, own = self.learner, (self.learner.selector, self.learner.selector.granularity)
+        learner.selector = self.how.get("selector") or self.other or learner.selector
+        own[0].granularity = self.how.get("granularity", "sample")
         try:
             return [evaluate(learner, task) for task in self.benchmark.tasks]
         finally:
-            learner.selector, learner.ddas, learner.ddas.granularity = own
+            learner.selector, learner.selector.granularity = own
 
     def _catch_up(self, learned):
         """Let the other selector learn the tasks up to the newest, from the learner's seeds."""

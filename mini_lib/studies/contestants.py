@@ -15,6 +15,7 @@ from ..benchmarks.twelve import twelve_tasks
 from ..methods import METHODS
 from . import RESULTS
 
+PAPER = {"selector": "ddas"}  # for moe-adapters; `photographs` compares the selectors
 TASK_KNOWN = ", task known"  # added to a name: the same trained learner, told the task instead of asking DDAS
 
 
@@ -43,7 +44,11 @@ def rates(method: str) -> tuple[float, ...]:
 
 def tuning() -> Study:
     """The same budget for every method: four learning rates, one order, one seed. All else is the method's default."""
-    tried = {f"{method} {rate:g}": (method, {"learning_rate": rate}) for method in METHODS for rate in rates(method)}
+    tried = {
+        f"{method} {rate:g}": (method, {"learning_rate": rate} | (PAPER if method == "moe-adapters" else {}))
+        for method in METHODS
+        for rate in rates(method)
+    }
     return Study(tried, orders=(1,), seeds=(0,), file="tuning.csv", judges={}, split="val")
 
 
@@ -69,11 +74,11 @@ def tuned(method: str) -> dict[str, Any]:
 PATCHES = {"features": "patches", "iterations": 100}  # as the paper's selector, on the frozen CLIP's patches
 CHOICES = Study(
     {
-        "as here": ("moe-adapters", {}),
-        "text routers read the end": ("moe-adapters", {"text_router_token": "eot"}),
-        "balance loss": ("moe-adapters", {"load_balance_weight": 0.01}),
-        "nothing frozen": ("moe-adapters", {"freeze": 0}),
-        "all used are frozen": ("moe-adapters", {"freeze": None}),
+        "as here": ("moe-adapters", PAPER),
+        "text routers read the end": ("moe-adapters", {**PAPER, "text_router_token": "eot"}),
+        "balance loss": ("moe-adapters", {**PAPER, "load_balance_weight": 0.01}),
+        "nothing frozen": ("moe-adapters", {**PAPER, "freeze": 0}),
+        "all used are frozen": ("moe-adapters", {**PAPER, "freeze": None}),
     },
     orders=(1,),
     seeds=(0, 1, 2),
@@ -108,15 +113,15 @@ def rivals() -> Study:
 # One part of MoE-Adapters changed at a time; CHOICES has the baseline, the freezing, the balance loss and the text routers.
 ABLATIONS = Study(
     {
-        "1 expert": ("moe-adapters", {"num_experts": 1, "top_k": 1}),
-        **{f"{n} experts": ("moe-adapters", {"num_experts": n}) for n in (2, 4, 8, 22)},
-        **{f"top {k}": ("moe-adapters", {"top_k": k}) for k in (1, 4)},
-        **{f"bottleneck {width}": ("moe-adapters", {"bottleneck": width}) for width in (4, 16, 256)},
-        "one router for all": ("moe-adapters", {"shared_router": True}),
-        "image tower only": ("moe-adapters", {"text_at": []}),
-        "text tower only": ("moe-adapters", {"image_at": []}),
-        "last half of the blocks": ("moe-adapters", {"image_at": [2, 3], "text_at": [2]}),
-        "no noise in the gates": ("moe-adapters", {"gate_noise": False}),
+        "1 expert": ("moe-adapters", {**PAPER, "num_experts": 1, "top_k": 1}),
+        **{f"{n} experts": ("moe-adapters", {**PAPER, "num_experts": n}) for n in (2, 4, 8, 22)},
+        **{f"top {k}": ("moe-adapters", {**PAPER, "top_k": k}) for k in (1, 4)},
+        **{f"bottleneck {width}": ("moe-adapters", {**PAPER, "bottleneck": width}) for width in (4, 16, 256)},
+        "one router for all": ("moe-adapters", {**PAPER, "shared_router": True}),
+        "image tower only": ("moe-adapters", {**PAPER, "text_at": []}),
+        "text tower only": ("moe-adapters", {**PAPER, "image_at": []}),
+        "last half of the blocks": ("moe-adapters", {**PAPER, "image_at": [2, 3], "text_at": [2]}),
+        "no noise in the gates": ("moe-adapters", {**PAPER, "gate_noise": False}),
     },
     orders=(1,),
     seeds=(0, 1, 2),
@@ -126,7 +131,7 @@ ABLATIONS = Study(
 
 # Does it get worse as tasks are added? Two experts a task, as in the paper.
 LENGTH = Study(
-    {"zero-shot": ("zero-shot", {}), "moe-adapters": ("moe-adapters", {"num_experts": 24})},
+    {"zero-shot": ("zero-shot", {}), "moe-adapters": ("moe-adapters", {**PAPER, "num_experts": 24})},
     orders=(1,),
     seeds=(0, 1, 2),
     file="twelve_tasks.csv",

@@ -311,7 +311,7 @@ def test_ddas_that_accepts_everything_is_no_ddas(clip, tokenizer, small, tmp_pat
     settings = {"num_experts": 4, "bottleneck": 4, "ddas": {"iterations": 5}}
     accepting = made("moe-adapters", clip, tokenizer, one, **settings)
     run(accepting, one, tmp_path, log=silent)
-    accepting.ddas.limits.fill_(torch.inf)
+    accepting.selector.limits.fill_(torch.inf)
     without = made("moe-adapters", clip, tokenizer, one, **{**settings, "ddas": None, "selector": "none"})
     without.learn(one.tasks[0])
     images = torch.cat([task.test.tensors[0] for task in small.tasks])
@@ -319,7 +319,7 @@ def test_ddas_that_accepts_everything_is_no_ddas(clip, tokenizer, small, tmp_pat
         for task in small.tasks:
             assert (accepting.select(images, task) == 0).all()
             assert torch.equal(accepting.scores(images, task), without.scores(images, task))
-    accepting.ddas.limits.fill_(0.0)
+    accepting.selector.limits.fill_(0.0)
     assert (accepting.select(images, small.tasks[0]) == -1).all()
 
 

@@ -14,7 +14,7 @@ from mini_lib.methods.base import TrainedMethod
 from mini_lib.studies import compare as module
 from mini_lib.studies import contestants
 from mini_lib.studies.compare import COLUMNS, compare, load_results, matrices, scores
-from mini_lib.studies.contestants import ABLATIONS, CHOICES, LENGTH, Study, rivals, tuned, tuning
+from mini_lib.studies.contestants import ABLATIONS, CHOICES, LENGTH, PAPER, Study, rivals, tuned, tuning
 
 CHEAP = Study({"zero-shot": ("zero-shot", {}), "odd": ("zero-shot", {"odd": 1})}, (1, 2), (0,), "x.csv", judges={})
 
@@ -96,7 +96,8 @@ def test_every_method_has_the_same_budget_and_gets_its_best(tmp_path, monkeypatc
         tuned("zscl")
     scores = {name: 50 + i % 4 for i, name in enumerate(tried.contestants)}  # the last of four is best
     pd.concat([lines(method=n, accuracy=a) for n, a in scores.items()]).to_csv(tmp_path / "tuning.csv", index=False)
-    assert tuned("zscl") == {"learning_rate": 3e-4} and tuned("moe-adapters") == {"learning_rate": 2e-2}
+    assert tuned("zscl") == {"learning_rate": 3e-4}
+    assert tuned("moe-adapters") == {"learning_rate": 2e-2, "selector": "ddas"}  # the paper's
     assert tuned("zero-shot") == tuned("analytic") == {}
 
 
@@ -165,5 +166,5 @@ def test_twelve_tasks_are_read_from_the_table_in_their_order():
 
 def test_ablations_change_one_part_of_what_choices_start_from():
     for name, (method, settings) in ABLATIONS.contestants.items():
-        assert method == "moe-adapters" and settings and name not in CHOICES.contestants
-    assert CHOICES.contestants["as here"] == ("moe-adapters", {}) and ABLATIONS.seeds == CHOICES.seeds
+        assert method == "moe-adapters" and len(settings) > len(PAPER) and name not in CHOICES.contestants
+    assert CHOICES.contestants["as here"] == ("moe-adapters", PAPER) and ABLATIONS.seeds == CHOICES.seeds
