@@ -25,8 +25,10 @@ from ..benchmarks.mini import ORDERS
 from ..clip import load_clip
 from ..ddas import DDAS
 from ..methods import make_method, needs
+from ..methods.routed import TOLD
 from ..metrics import AccuracyMatrix
 from ..run import ROUTING, evaluate, one_writer, replace_file, run, seconds_learned, well_sent
+from ..selectors import GaussianSelector
 from ..training import seed_everything
 from . import RESULTS, ROOT
 from .contestants import STUDIES, Study, rates
@@ -95,18 +97,23 @@ def peak_memory() -> int | None:
 class Judge:
     """The accuracies of a trained learner with its routers chosen in another way; kept in the run's folder.
 
-    how: {"selector": ...} or {"granularity": ...} for the learner's own, or the settings of another `DDAS`, which is not
-    kept: after a stop it learns again what it had learned.
+    how: {"selector": "known" or "none"} or {"granularity": ...} for the learner's own; {"selector": "gaussian"}, or the
+    settings of another `DDAS`, which are not kept: after a stop they learn again what they had learned.
     """
 
-    other: Any  # a DDAS, or None
+    other: Any  # another selector, or None
 
     def __init__(self, label: str, learner: Any, benchmark: Benchmark, folder: Path, how: dict[str, Any]):
         self.label, self.learner, self.benchmark, self.folder, self.how = label, learner, benchmark, folder, how
-        self.other = DDAS(learner.clip, **how) if set(how) - {"selector", "granularity"} else None
+        self.told = how["selector"] if how.get("selector") in TOLD else None
+        self.other, self.taught = None, 0  # tasks that it has learned
+        if how.get("selector") == "gaussian":
+            self.other = GaussianSelector(learner.clip)
+        elif set(how) - {"selector", "granularity"}:
+            self.other = DDAS(learner.clip, **how)
         self.matrix = self._kept("accuracy")
         self.routing = None
-        if "selector" not in how:  # a stop may have come between the two files
+        if not self.told:  # a stop may have come between the two files
             self.routing = AccuracyMatrix(self.matrix.tasks, self._kept("routing").values[: self.matrix.done])
 
     def _file(self, what):
@@ -130,7 +137,7 @@ class Judge:
 
     def _judge(self):
         learner, own = self.learner, (self.learner.selector, self.learner.selector.granularity)
-        learner.selector = self.how.get("selector") or self.other or learner.selector
+        learner.selector = self.told or self.other or learner.selector
         own[0].granularity = self.how.get("granularity", "sample")
         try:
             return [evaluate(learner, task) for task in self.benchmark.tasks]
@@ -140,12 +147,13 @@ class Judge:
     def _catch_up(self, learned):
         """Let the other selector learn the tasks up to the newest, from the learner's seeds."""
         seed = self.learner.settings.seed
-        if not self.other.autoencoders:
+        if not self.taught:
             seed_everything(seed)
             self.other.learn_reference(self.benchmark.reference)
-        for i in range(len(self.other.autoencoders) - 1, learned):
+        for i in range(self.taught, learned):
             seed_everything(seed + i)
             self.other.learn_task(self.benchmark.tasks[i].train, self.benchmark.tasks[i].val)
+        self.taught = learned
 
 
 def _tidy(matrix, routing):
