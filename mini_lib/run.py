@@ -3,6 +3,7 @@
 What a run leaves in its folder is safe from a kill or a power cut at any moment, and is never mixed with another run's.
 """
 
+import glob
 import hashlib
 import json
 import math
@@ -35,7 +36,7 @@ from .training import checksum, loader, progress, seed_everything
 CHECKPOINT, MATRIX, ROUTING, VALIDATION = "checkpoint.safetensors", "matrix.csv", "routing.csv", "validation.csv"
 SETTINGS, DIGESTS = "settings.json", "digests.json"  # what the run is, and what its files ought to be
 LOCK, HOLDER = "lock", "running.json"  # while a process writes here: the system's lock, and whose it is
-PART = ".part-"  # folders of files that are being written
+PART = ".mini_lib-part-"  # folders of files that are being written; nobody else's begin so, for leftovers are removed
 FORMAT = 2  # of the folder; 1 had no digests
 TOLERANCE = 1e-3  # between two machines' outputs of one model
 _begun: dict[Path, str] = {}  # folders that this process has written to -> which run it is
@@ -146,7 +147,9 @@ def _go_on(method, benchmark, folder, log, after_task):
             f"exchanged. {folder.again}"
         )
     routing = folder.table(ROUTING, matrix.done if hasattr(method, "select") else 0)
-    validation = folder.read(VALIDATION, needed=method.learns and learned > 0)[0]
+    validation, judged = folder.read(VALIDATION, needed=method.learns and learned > 0)
+    if method.learns and judged < matrix.done:
+        raise ValueError(f"{out / VALIDATION} is too short. {folder.again}")
     if method.learns and validation is None:
         validation = _zero_shot(method, benchmark)
         folder.write(VALIDATION, validation, 0)
@@ -305,7 +308,10 @@ def _differences(held, now):
 
 
 def _close(a, b):
-    a, b = (np.asarray(x or (), dtype=float) for x in (a, b))
+    try:
+        a, b = (np.asarray(x or (), dtype=float) for x in (a, b))
+    except (TypeError, ValueError):  # edited by hand
+        return False
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=TOLERANCE))
 
 
@@ -342,7 +348,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     path = Path(os.path.realpath(path))  # behind a link, the file that it leads to
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=PART, dir=path.parent, ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{PART}{path.name}-", dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:
             temporary = Path(folder, path.name)
             temporary.touch()
             mode = temporary.stat().st_mode & 0o777  # what the umask gives; safetensors gives its own files less
@@ -368,19 +376,28 @@ def _flush(path):
         os.close(handle)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left of files that it was writing in a folder; for the folder's only writer."""
-    for left in folder.glob(PART + "*"):
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what a killed process left of files that it was writing in a folder, or of the file of this name alone.
+
+    For the only writer of the folder, or of the file.
+    """
+    for left in folder.glob(f"{PART}{glob.escape(name)}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
 def one_writer(out: Path, log: Callable[[str], object] = print) -> Iterator[None]:
-    """Raises ValueError while another process, or another call, writes to the folder. The system frees what died."""
+    """Raises ValueError while another process, or another call, writes to the folder. The system frees what died.
+
+    Also where files of somebody else have the names that are needed for this.
+    """
     lock = FileLock(out / LOCK)
     holder = out / HOLDER
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for file, ours in ((out / LOCK, lambda: not (out / LOCK).stat().st_size), (holder, lambda: _notes(holder))):
+            if os.path.lexists(file) and not (file.is_file() and not file.is_symlink() and ours()):
+                raise ValueError(f"{file} is somebody else's, and a run needs this name: take another folder.")
         lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(
@@ -400,11 +417,16 @@ def one_writer(out: Path, log: Callable[[str], object] = print) -> Iterator[None
 
 
 def _holder(file):
+    return _notes(file) or "another process"  # it is just beginning, or ending
+
+
+def _notes(file):
+    """Who writes, or wrote until it was killed, by what it noted; None where it did not."""
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         return f"process {facts['process']} on {facts['host']}, since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it is just beginning, or ending
-        return "another process"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_run(folder):
@@ -421,12 +443,19 @@ def _set_aside(out, log):
     """Give the run that an earlier process left in a folder another name."""
     if not _is_run(out):
         return
+    place, others = out.resolve(), [p.parent.name for p in out.glob(f"*/{DIGESTS}")]
+    if others or place in (Path.cwd(), *Path.cwd().parents, Path.home(), *Path.home().parents):
+        what = f"the run {others[0]}, too" if others else "more than a run, for you work in it"
+        raise ValueError(f"{out} holds {what}: it is not set aside. Take another folder.")
     with one_writer(out, log):
         pass  # nobody is writing to it
     number = 1
     while (aside := out.with_name(f"{out.name}.{number}")).exists():
         number += 1
-    out.rename(aside)
+    try:
+        out.rename(aside)
+    except OSError as error:
+        raise OSError(f"{out} cannot be set aside as {aside} ({error}): take another folder.") from error
     log(f"{out} held an earlier run, which is {aside} now")
 
 
@@ -450,6 +479,9 @@ class _Folder:
             self._write_json(SETTINGS, settings)
         if (out / DIGESTS).exists():
             self.digests = self._json(DIGESTS)
+            notes = [held for name, held in self.digests.items() if name != "settings"]
+            if not all(isinstance(held, dict) and {*map(type, held.values())} <= {int} for held in notes):
+                raise ValueError(f"{out / DIGESTS} is damaged, or was changed. {self.again}")
             if self.digests.get("settings") != self.key:
                 raise ValueError(f"{out / DIGESTS} belongs to other settings than {SETTINGS} says. {self.again}")
         elif results:
@@ -465,10 +497,14 @@ class _Folder:
     def _json(self, name):
         try:
             return dict(json.loads((self.out / name).read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{self.out / name} is damaged ({error}). {self.again}") from error
 
     def _compare(self, settings, log):
+        if not _is_run(self.out):
+            raise ValueError(
+                f"{self.out / SETTINGS} is somebody else's, and a run needs this name: take another folder."
+            )
         held = self._json(SETTINGS)
         if held.get("format") != FORMAT:
             raise ValueError(
@@ -495,7 +531,7 @@ class _Folder:
             if needed:
                 raise ValueError(f"{file} is missing. {self.again}")
             return None, 0
-        content = file.read_bytes()
+        content = file.read_bytes() if file.is_file() else b""
         done = self.digests.get(name, {}).get(_digest(content))
         if done is None:
             raise ValueError(f"{file} is damaged, or was changed: it is not what was written there. {self.again}")
@@ -525,7 +561,7 @@ class _Folder:
                 facts = dict(saved.metadata() or {})
                 # copied: a matrix product of what is not aligned in memory ends in other last bits
                 state = {name: saved.get_tensor(name).clone() for name in saved.keys()}
-        except SafetensorError as error:
+        except (OSError, SafetensorError) as error:
             raise ValueError(f"the checkpoint {file} is damaged ({error}). {self.again}") from error
         digest = facts.pop("digest", None)
         if facts.get("settings") != self.key:
