@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from . import __version__
-from .clip import class_embeddings, class_logits
+from .clip import check_images, class_embeddings, class_logits
 from .metrics import AccuracyMatrix, read_table
 from .training import checksum, loader, progress, seed_everything
 
@@ -50,16 +50,21 @@ def evaluate(
 
     The second is a LongTensor with one index an image, or None for a method that selects nothing. batch_size: images
     judged at once, as many as in the official code, whose selector decides once for all of them. Raises ValueError for
-    labels that are no indices into the task's class names and for scores of another shape, FloatingPointError for scores
-    that are no finite numbers.
+    images of another size than the CLIP takes, for labels that are no indices into the task's class names and for scores of
+    another shape, FloatingPointError for scores that are no finite numbers.
     """
     correct, selected = [], []
     for images, labels in loader(task.test if dataset is None else dataset, batch_size):
-        if hasattr(method, "select"):
-            selected.append(method.select(images, task))
-            scores = method.scores(images, task, selected[-1])
-        else:
-            scores = method.scores(images, task)
+        try:
+            if hasattr(method, "select"):
+                selected.append(method.select(images, task))
+                scores = method.scores(images, task, selected[-1])
+            else:
+                scores = method.scores(images, task)
+        except RuntimeError:
+            if hasattr(method, "clip"):  # torch's own words say nothing of images
+                check_images(method.clip, images, f"images of task {task.name!r}")
+            raise
         if scores.shape != (len(images), len(task.classnames)):
             raise ValueError(
                 f"{type(method).__name__}.scores gave {tuple(scores.shape)} for task {task.name!r}; "
@@ -128,6 +133,8 @@ def run(
             f"{method.name!r} judges an image by the name of its task; {benchmark.name!r} does not tell it."
         )
     method.settings.check_tasks(names)
+    for whose, image in benchmark.first_images():
+        check_images(method.clip, image[None], whose)
     settings = json.loads(json.dumps(_identity(method, benchmark), default=_stored))
     if not resume and _begun.get(out.resolve()) != _key(settings):
         _set_aside(out, log)
@@ -459,36 +466,31 @@ def _set_aside(out, log):
     log(f"{out} held an earlier run, which is {aside} now")
 
 
-class _Folder:
-    """A run's folder: whether it is this run's, and whether each file in it is what was written."""
+class Tables:
+    """CSVs in a run's folder, and in the JSON `notes` the digest of each: what is not what was written there is refused.
 
-    def __init__(self, out, settings, tasks, log):
-        self.out, self.tasks = out, tasks
-        self.again = f"Take another folder, or start anew with resume=False (RESUME = False in a notebook), which sets {out} aside."
-        sweep(out)
-        self.key = _key(settings)
-        results = [name for name in (CHECKPOINT, MATRIX, ROUTING, VALIDATION) if (out / name).exists()]
-        if (out / SETTINGS).exists():
-            self._compare(settings, log)
-        elif results or (out / DIGESTS).exists():
-            raise ValueError(
-                f"{out} holds {', '.join(results or [DIGESTS])} but no {SETTINGS}: whose they are cannot be told. Take "
-                "another folder, or move them away."
-            )
-        else:
-            self._write_json(SETTINGS, settings)
-        if (out / DIGESTS).exists():
-            self.digests = self._json(DIGESTS)
-            notes = [held for name, held in self.digests.items() if name != "settings"]
-            if not all(isinstance(held, dict) and {*map(type, held.values())} <= {int} for held in notes):
-                raise ValueError(f"{out / DIGESTS} is damaged, or was changed. {self.again}")
+    key: the digest of the settings that they belong to. again: what an error advises.
+    """
+
+    def __init__(self, out: Path, tasks: list[str], notes: str, key: str, again: str):
+        self.out, self.tasks, self.notes, self.key, self.again = out, tasks, notes, key, again
+
+    def begin(self, there: list[str]) -> None:
+        """Read the notes, or begin them. there: files that are there already. Raises ValueError where they do not fit."""
+        if (self.out / self.notes).exists():
+            self.digests = self._json(self.notes)
+            kept = [held for name, held in self.digests.items() if name != "settings"]
+            if not all(isinstance(held, dict) and {*map(type, held.values())} <= {int} for held in kept):
+                raise ValueError(f"{self.out / self.notes} is damaged, or was changed. {self.again}")
             if self.digests.get("settings") != self.key:
-                raise ValueError(f"{out / DIGESTS} belongs to other settings than {SETTINGS} says. {self.again}")
-        elif results:
-            raise ValueError(f"{out} has lost its {DIGESTS}. {self.again}")
+                raise ValueError(
+                    f"{self.out / self.notes} belongs to other settings than {SETTINGS} says. {self.again}"
+                )
+        elif there:
+            raise ValueError(f"{self.out} has lost its {self.notes}. {self.again}")
         else:
             self.digests: dict[str, Any] = {"settings": self.key}  # and by file, digest -> tasks whose results it holds
-            self._write_json(DIGESTS, self.digests)
+            self._write_json(self.notes, self.digests)
 
     def _write_json(self, name, content):
         text = json.dumps(content, indent=2) + "\n"
@@ -500,28 +502,11 @@ class _Folder:
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{self.out / name} is damaged ({error}). {self.again}") from error
 
-    def _compare(self, settings, log):
-        if not _is_run(self.out):
-            raise ValueError(
-                f"{self.out / SETTINGS} is somebody else's, and a run needs this name: take another folder."
-            )
-        held = self._json(SETTINGS)
-        if held.get("format") != FORMAT:
-            raise ValueError(
-                f"{self.out} is no run of this version of mini_lib: go on with the version that made it. {self.again}"
-            )
-        other, noted = _differences(held, settings)
-        if other:
-            raise ValueError(f"{self.out} holds a run of other settings ({'; '.join(other)}). {self.again}")
-        if noted:
-            log(f"{self.out} was begun with {'; '.join(noted)}: the last digits of what follows may differ")
-        self.key = _key(held)
-
     def write(self, name: str, table: pd.DataFrame, done: int) -> None:
         """Write a table that holds the results of `done` tasks; its digest first, so that no stop leaves one without."""
         content = table.to_csv(lineterminator="\n").encode()
         self.digests.setdefault(name, {})[_digest(content)] = done
-        self._write_json(DIGESTS, self.digests)
+        self._write_json(self.notes, self.digests)
         replace_file(self.out / name, lambda path: path.write_bytes(content))
 
     def read(self, name: str, needed: bool = True) -> tuple[Any, int]:
@@ -543,6 +528,43 @@ class _Folder:
         if rows is not None and done < rows:
             raise ValueError(f"{self.out / name} is too short. {self.again}")
         return AccuracyMatrix(self.tasks, () if table is None else table.to_numpy()[:rows])
+
+
+class _Folder(Tables):
+    """A run's folder: whether it is this run's, and whether each file in it is what was written."""
+
+    def __init__(self, out, settings, tasks, log):
+        again = f"Take another folder, or start anew with resume=False (RESUME = False in a notebook), which sets {out} aside."
+        super().__init__(out, tasks, DIGESTS, _key(settings), again)
+        sweep(out)
+        results = [name for name in (CHECKPOINT, MATRIX, ROUTING, VALIDATION) if (out / name).exists()]
+        if (out / SETTINGS).exists():
+            self._compare(settings, log)
+        elif results or (out / DIGESTS).exists():
+            raise ValueError(
+                f"{out} holds {', '.join(results or [DIGESTS])} but no {SETTINGS}: whose they are cannot be told. Take "
+                "another folder, or move them away."
+            )
+        else:
+            self._write_json(SETTINGS, settings)
+        self.begin(results)
+
+    def _compare(self, settings, log):
+        if not _is_run(self.out):
+            raise ValueError(
+                f"{self.out / SETTINGS} is somebody else's, and a run needs this name: take another folder."
+            )
+        held = self._json(SETTINGS)
+        if held.get("format") != FORMAT:
+            raise ValueError(
+                f"{self.out} is no run of this version of mini_lib: go on with the version that made it. {self.again}"
+            )
+        other, noted = _differences(held, settings)
+        if other:
+            raise ValueError(f"{self.out} holds a run of other settings ({'; '.join(other)}). {self.again}")
+        if noted:
+            log(f"{self.out} was begun with {'; '.join(noted)}: the last digits of what follows may differ")
+        self.key = _key(held)
 
     def save(self, method: Any, learned: int, seconds: float) -> None:
         """Write the checkpoint."""

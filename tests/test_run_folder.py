@@ -586,3 +586,44 @@ def test_zero_shot_and_validation_by_hand(clip, tokenizer, small, tmp_path):
     learner = made(clip, tokenizer, small)
     learner.learn(small.tasks[0])
     assert table["learned"].iloc[0] == evaluate(learner, small.tasks[0], small.tasks[0].val)[0]
+
+
+# D. Numbers that would be wrong, and errors that come before hours of work.
+
+
+def of_size(task, part, change):
+    images, labels = getattr(task, part).tensors
+    return replace(task, **{part: TensorDataset(change(images), labels)})
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+@pytest.mark.parametrize(
+    "change", [lambda x: x[..., :24], lambda x: x[:, :1], lambda x: x.permute(0, 2, 3, 1), lambda x: (x * 9).byte()]
+)
+def test_images_that_the_clip_does_not_take_are_told_before_anything_is_learned(go, tmp_path, small, part, change):
+    last = of_size(small.tasks[2], part, change)
+    other = replace(small, tasks=[*small.tasks[:2], last])
+    with pytest.raises(ValueError, match=f"the {part} images of task '{last.name}' are torch.*this CLIP takes"):
+        go(benchmark=other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_tells_of_images_that_the_clip_does_not_take(clip, tokenizer, small):
+    method = made(clip, tokenizer, small, name="zero-shot")
+    with pytest.raises(ValueError, match="images of task 'digits' are torch.float32 of shape .*: prepare them with"):
+        evaluate(method, of_size(small.tasks[0], "test", lambda x: x[..., :24]))
+
+
+@pytest.mark.parametrize("name", ["zero-shot", "moe-adapters", "adapter-per-task"])
+def test_a_task_of_the_same_name_with_other_words_is_another_task(clip, tokenizer, small, name):
+    """Its prompts are not taken from memory."""
+    method, task = made(clip, tokenizer, small, name=name), small.tasks[0]
+    method.learn(task)
+    images = torch.stack([task.test[i][0] for i in range(8)])
+    before = method.scores(images, task)
+    turned = method.scores(images, replace(task, classnames=task.classnames[::-1]))
+    assert torch.allclose(turned, before.flip(1), atol=1e-5)
+    assert not torch.allclose(
+        method.scores(images, replace(task, templates=["a bad sketch of the {}, seen twice"])), before
+    )
+    assert torch.equal(method.scores(images, task), before)

@@ -13,12 +13,15 @@ import signal
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
-from functools import partial
+from functools import cache, partial
 from itertools import cycle, islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import open_clip
+import pandas as pd
 import torch
 from helpers import silent
 from safetensors import safe_open
@@ -26,6 +29,8 @@ from safetensors import safe_open
 from mini_lib import METHODS, cil, make_method, mini_mtil, run
 from mini_lib.embedded import files, pretrain, tiny
 from mini_lib.methods import needs
+from mini_lib.studies import compare
+from mini_lib.studies.contestants import Study
 
 LOOP = sys.modules["mini_lib.run"]
 QUICK = {"iterations": 2, "batch_size": 4}
@@ -92,13 +97,19 @@ def contents(folder):
     return found
 
 
-def streams():
-    """Both kinds of stream, small: name -> benchmark."""
+@cache
+def stream(seed=0, order=1):
+    """A stream of three tasks; drawn once, also for the processes that are forked."""
     mtil = mini_mtil(train_per_class=5, test_per_class=1)
     mtil.tasks = mtil.tasks[:3]
+    return mtil
+
+
+def streams():
+    """Both kinds of stream, small: name -> benchmark."""
     steps = cil("mini", steps=10)
     steps.tasks = steps.tasks[:3]
-    return {"mini": mtil, "cil": steps}
+    return {"mini": stream(), "cil": steps}
 
 
 def campaign(kills, seed, folder, log=print):
@@ -182,7 +193,62 @@ def pretraining(kills, seed, folder, log=print):
     return {"pretraining": done}
 
 
-CAMPAIGNS = {"run": (campaign, 48), "pretrain": (pretraining, 6)}
+SMALL = Study(
+    {name: (name, SETTINGS.get(name, QUICK)) for name in ("moe-adapters", "analytic", "zero-shot")},
+    orders=(1,), seeds=(0,), file="small.csv", benchmark=stream,
+    judges={"moe-adapters": {", known": {"selector": "known"}, ", other": {"block": 0, "iterations": 2}}},
+)  # fmt: skip
+
+
+def comparing(kills, seed, folder, log=print):
+    """The command `compare`, with a small study: it alone is killed, or with all its processes, or one of these."""
+    draw = random.Random(seed)
+
+    def pool(workers, context, initializer, max_tasks_per_child):
+        return ProcessPoolExecutor(workers, get_context("fork"), initializer)  # importing torch anew takes all the time
+
+    def work(out):
+        os.setpgid(0, 0)  # a group of its own, with the processes that it starts
+        compare.STUDIES["small"], compare.ProcessPoolExecutor = lambda: SMALL, pool
+        compare.run_study("small", work=out / "runs", out=out / "table.csv")
+
+    def result(out):
+        table = pd.read_csv(out / "table.csv")
+        runs = {name: kept for name, kept in contents(out / "runs").items() if not name.endswith("digests.json")}
+        return table.drop(columns=["seconds", "peak_memory_mb"]).to_csv(), runs, names(out)
+
+    def names(out):
+        return sorted(str(path.relative_to(out)) for path in out.rglob("*"))
+
+    def emptied(group):
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                os.killpg(group, 0)
+            except ProcessLookupError:
+                return True
+            time.sleep(0.1)
+        return False
+
+    stream(0, 1)  # as `compete` asks for it
+    began = time.monotonic()
+    assert os.waitpid(in_a_child(partial(work, folder / "whole")), 0)[1] == 0
+    whole, seconds, done = result(folder / "whole"), time.monotonic() - began, 0
+    for number in range(kills):
+        out = folder / str(number)
+        for _ in range(draw.choice((1, 1, 2))):
+            pid, kind = in_a_child(partial(work, out)), draw.choice(("alone", "all", "all"))
+            time.sleep(draw.random() * seconds)
+            (os.kill if kind == "alone" else os.killpg)(pid, signal.SIGKILL)
+            done += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+            assert emptied(pid), f"comparing: kill {number} of seed {seed}, {kind}, left processes"
+        assert os.waitpid(in_a_child(partial(work, out)), 0)[1] == 0, f"comparing: kill {number} of seed {seed}"
+        assert result(out) == whole, f"comparing: kill {number} of seed {seed} ends in other files"
+        log(f"{number + 1} of {kills}: comparing, the same to the byte, but for seconds and megabytes")
+    return {"comparing": done}
+
+
+CAMPAIGNS = {"run": (campaign, 48), "pretrain": (pretraining, 6), "compare": (comparing, 20)}
 
 
 def main():
