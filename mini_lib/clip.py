@@ -306,6 +306,18 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def check_images(clip: Any, images: Tensor, whose: str = "the images") -> None:
+    """Raises ValueError unless images are (B, 3, H, W) as this CLIP takes them, and floating-point numbers."""
+    side = getattr(getattr(clip, "visual", None), "image_size", None)
+    size = (side, side) if isinstance(side, int) else side
+    wanted = tuple(images.shape[2:]) if size is None else tuple(size)
+    if images.shape[1:] != (3, *wanted) or not images.is_floating_point():
+        raise ValueError(
+            f"{whose} are {images.dtype} of shape {tuple(images.shape)}; this CLIP takes floating-point numbers, "
+            f"(images, 3, {', '.join(map(str, wanted))}): prepare them with the `preprocess` that load_clip returned with it."
+        )
+
+
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:
     """Number of parameters, or of those that training may change."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
