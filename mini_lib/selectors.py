@@ -19,9 +19,9 @@ from .clip import Noting, batch_first, device_of, vision_blocks, with_vision_blo
 from .ddas import finite
 from .training import checksum, loader
 
-# What a GaussianSelector has learned: the reference's scale and correlations; the sum of squares within the classes of all
-# tasks and the number of images; the classes' means, whose task each is of, and the tasks' limits.
-STATE = ("mean", "std", "correlation", "scatter", "count", "means", "owner", "limits")
+# What a GaussianSelector has learned: the reference's scale, its groups' means and the covariance within them; the sum of
+# squares within the classes of all tasks and the number of images; the classes' means, their tasks, and the tasks' limits.
+STATE = ("mean", "std", "background", "within", "scatter", "count", "means", "owner", "limits")
 
 
 class ClipStatistics(nn.Module):
@@ -31,7 +31,7 @@ class ClipStatistics(nn.Module):
     unit feature. One pass through the image tower.
     """
 
-    def __init__(self, clip: nn.Module, blocks: tuple[int, ...] = (1, -1)):
+    def __init__(self, clip: nn.Module, blocks: tuple[int, ...] = (1,)):
         super().__init__()
         places = range(len(vision_blocks(clip)))
         self.clip, self.blocks = clip, sorted({places[block] for block in blocks})
@@ -53,12 +53,14 @@ class ClipStatistics(nn.Module):
 class ReferenceStatistics:
     """What a GaussianSelector keeps of reference images: enough to take their place, and no image can be had back from it.
 
-    mean and std (D,) of the features, their correlation (D, D), and whose features they are: a checksum of the weights.
+    mean and std (D,) of the features; of the standardised ones the means of groups (G, D) and the covariance within the
+    groups (D, D); and whose features they are: a checksum of the weights.
     """
 
     mean: Tensor
     std: Tensor
-    correlation: Tensor
+    background: Tensor
+    within: Tensor
     checksum: int
 
     def fingerprint(self) -> str:
@@ -67,12 +69,13 @@ class ReferenceStatistics:
 
 
 class GaussianSelector(nn.Module):
-    """Gaussians with one covariance: one for each class learned, and one for the reference images, the background.
+    """Gaussians with one covariance: one for each class learned, and some for the reference images, the background.
 
-    Features z are standardised by the reference. Sigma is pooled within the classes of all tasks (Lee et al. 2018) and the
-    reference, which counts as much as `prior` images; `shrinkage` of it is replaced by a multiple of the unit matrix. With
+    Features z are standardised by the reference. Sigma is pooled within the classes of all tasks (Lee et al. 2018) and within
+    the groups of the reference, which count as much as `prior` images; `shrinkage` of it is replaced by a multiple of the
+    unit matrix. With
 
-        d_t(z) = min over classes c of task t of (z - mu_c)^T Sigma^-1 (z - mu_c),    d_0(z) = z^T Sigma^-1 z,
+        d_t(z) = min over classes c of task t of (z - mu_c)^T Sigma^-1 (z - mu_c),    d_0(z) the same over the groups,
 
     the task is the one with the least d_t, and it is known if the relative distance d_t - d_0 (Ren et al. 2021) is at most
     the task's limit: see `limit_of`. Nothing is kept but means, one scatter matrix and counts, so that neither the order of
@@ -82,7 +85,8 @@ class GaussianSelector(nn.Module):
 
     mean: Any  # this and all of STATE: tensors, None before anything is learned
     std: Any
-    correlation: Any
+    background: Any
+    within: Any
     scatter: Any
     count: Any
     means: Any
@@ -93,8 +97,8 @@ class GaussianSelector(nn.Module):
         self,
         clip: nn.Module | None,
         features: nn.Module | None = None,
-        blocks: tuple[int, ...] = (1, -1),
-        quantile: float = 0.95,
+        blocks: tuple[int, ...] = (1,),
+        quantile: float = 0.97,
         prior: float = 1000.0,
         shrinkage: float = 0.02,
         granularity: str = "sample",
@@ -123,7 +127,7 @@ class GaussianSelector(nn.Module):
         return (features - self.mean) / self.std
 
     def learn_reference(self, reference: Any) -> None:
-        """Learn scale and correlations of the features from a data set of images of no task, or take their statistics.
+        """Learn the features' scale and the background from a data set of images of no task, or take their statistics.
 
         Raises ValueError for a single image, and for statistics of another CLIP's features.
         """
@@ -136,11 +140,10 @@ class GaussianSelector(nn.Module):
             found = reference
         else:
             found = statistics_of(self.features, self._extract_all(reference, "reference")[0])
-        self.mean, self.std, self.correlation = (
-            x.double().to(self.device) for x in (found.mean, found.std, found.correlation)
-        )
+        for name in ("mean", "std", "background", "within"):
+            setattr(self, name, getattr(found, name).double().to(self.device))
         dim = len(self.mean)
-        self.scatter, self.count = torch.zeros_like(self.correlation), torch.zeros((), dtype=torch.long)
+        self.scatter, self.count = torch.zeros_like(self.within), torch.zeros((), dtype=torch.long)
         self.means, self.owner = self.mean.new_zeros(0, dim), torch.zeros(0, dtype=torch.long)
         self.limits, self._factor = self.mean.new_zeros(0), None
 
@@ -171,25 +174,25 @@ class GaussianSelector(nn.Module):
         self.limits = torch.cat([self.limits, limit[None]])
 
     def covariance(self) -> Tensor:
-        """Sigma (D, D): within the classes of all tasks and the reference, shrunk."""
-        pooled = (self.prior * self.correlation + self.scatter) / (self.prior + self.count)
+        """Sigma (D, D): within the classes of all tasks and the groups of the reference, shrunk."""
+        pooled = (self.prior * self.within + self.scatter) / (self.prior + self.count)
         unit = torch.eye(len(pooled), dtype=pooled.dtype, device=pooled.device)
         return (1 - self.shrinkage) * pooled + self.shrinkage * pooled.trace() / len(pooled) * unit
 
     @torch.no_grad()
     def distances(self, images: Tensor) -> Tensor:
-        """Squared Mahalanobis distances (B, 1 + tasks): to the background, column 0, and to the nearest class of each task."""
+        """Squared Mahalanobis distances (B, 1 + tasks): to the background's nearest group, and to each task's nearest class."""
         return self._distances_of(self.extract(images))
 
     def _distances_of(self, features):
         if self._factor is None:
             self._factor = torch.linalg.cholesky(self.covariance())
-        centres = torch.cat([torch.zeros_like(self.mean)[None], self.means])
+        centres = torch.cat([self.background, self.means])
         white, centres = (torch.linalg.solve_triangular(self._factor, x.T, upper=False).T for x in (features, centres))
         squared = torch.cdist(white, centres).square()
-        tasks = range(int(self.owner.max()) + 1 if len(self.owner) else 0)
-        of_tasks = [squared[:, 1:][:, self.owner == task].min(dim=1).values for task in tasks]
-        return torch.stack([squared[:, 0], *of_tasks], dim=1)
+        owner = torch.cat([self.owner.new_full((len(self.background),), -1), self.owner])
+        tasks = range(-1, int(self.owner.max()) + 1 if len(self.owner) else 0)
+        return torch.stack([squared[:, owner == task].min(dim=1).values for task in tasks], dim=1)
 
     def select(self, images: Tensor) -> Tensor:
         """For each image the index of the task that it seems to belong to, -1 for the original CLIP. LongTensor (B,)"""
@@ -220,7 +223,10 @@ class GaussianSelector(nn.Module):
 
 
 def statistics_of(module: nn.Module, features: Tensor) -> ReferenceStatistics:
-    """Of features (N, D) that the module gave. Raises ValueError for a single one."""
+    """Of features (N, D) that the module gave; a group for every 50 of them, at most 1000, found by k-means.
+
+    Raises ValueError for a single one.
+    """
     if len(features) < 2:
         raise ValueError(
             "the selector learns the scale of its features from reference images: two at least, better hundreds."
@@ -228,7 +234,18 @@ def statistics_of(module: nn.Module, features: Tensor) -> ReferenceStatistics:
     features = features.double()
     mean, std = features.mean(dim=0), features.std(dim=0) + 1e-6
     standard = (features - mean) / std
-    return ReferenceStatistics(mean, std, standard.T @ standard / len(features), checksum(module))
+    group = k_means(standard, min(max(len(features) // 50, 1), 1000))
+    background = torch.stack([standard[group == g].mean(dim=0) for g in group.unique()])
+    within = standard - background[group.unique(return_inverse=True)[1]]
+    return ReferenceStatistics(mean, std, background, within.T @ within / len(features), checksum(module))
+
+
+def k_means(features: Tensor, groups: int) -> Tensor:
+    """The group (N,) of each of the features (N, D), by k-means from a fixed seed."""
+    from sklearn.cluster import KMeans  # loads in a second, and is needed once
+
+    found = KMeans(groups, n_init=1, max_iter=50, random_state=0).fit(features.cpu().numpy())  # type: ignore
+    return torch.from_numpy(found.labels_).long().to(features.device)
 
 
 def limit_of(relative: Tensor, quantile: float, towards: float = 0.15) -> Tensor:

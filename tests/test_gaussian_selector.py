@@ -1,5 +1,7 @@
 """The Gaussian selector: its distances by hand, streaming, state, and what it refuses."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from mini_lib.selectors import (
     ClipStatistics,
     GaussianSelector,
     ReferenceStatistics,
+    k_means,
     limit_of,
     select_relative,
     statistics_of,
@@ -59,7 +62,7 @@ def test_distances_by_hand():
     z = (made.extract(torch.tensor([[1.0, 2.0]])[:, :, None, None]))[0]
     precision = torch.linalg.inv(made.scatter / 1000)  # prior and shrinkage are 0
     by_hand = min(float((z - mu) @ precision @ (z - mu)) for mu in made.means)
-    away = float(z @ precision @ z)  # the background's mean is 0
+    away = min(float((z - group) @ precision @ (z - group)) for group in made.background)
     found = made.distances(torch.tensor([[1.0, 2.0]])[:, :, None, None])[0].tolist()
     assert found == pytest.approx([away, by_hand], rel=1e-9)
 
@@ -68,7 +71,7 @@ def test_shrinkage_and_prior_by_hand():
     made = GaussianSelector(None, Plain(), prior=100.0, shrinkage=0.5)
     made.learn_reference(dataset(points((0, 0), 300)))
     made.learn_task(dataset(points((3, 0), 50, 1)), dataset(points((3, 0), 20, 2)))
-    pooled = (100 * made.correlation + made.scatter) / 150
+    pooled = (100 * made.within + made.scatter) / 150
     assert torch.allclose(made.covariance(), 0.5 * pooled + 0.25 * pooled.trace() * torch.eye(2, dtype=torch.float64))
 
 
@@ -160,13 +163,19 @@ def test_statistics_take_the_place_of_reference_images():
     tried = points((2, 0), 20, 5)[:, :, None, None]
     assert torch.equal(made.distances(tried), stored.distances(tried))
     found = statistics_of(stored.features, images)
-    assert torch.allclose(found.correlation.diag(), torch.ones(2, dtype=torch.float64), atol=0.01)
-    other = ReferenceStatistics(found.mean, found.std, found.correlation, found.checksum + 1)
+    assert found.background.shape == (10, 2) and (found.within.diag() < 0.5).all()  # a group for every 50 of 500
+    other = replace(found, checksum=found.checksum + 1)
     with pytest.raises(ValueError, match="of another CLIP"):
         stored.learn_reference(other)
     with pytest.raises(ValueError, match="two at least"):
         statistics_of(stored.features, images[:1])
-    long = ReferenceStatistics(torch.zeros(3), torch.ones(3), torch.eye(3), found.checksum)
+    long = ReferenceStatistics(torch.zeros(3), torch.ones(3), torch.zeros(1, 3), torch.eye(3), found.checksum)
     stored.learn_reference(long)
     with pytest.raises(ValueError, match="features have length 3, these 2"):
         stored.extract(tried)
+
+
+def test_k_means_is_the_same_again():
+    x = torch.cat([points((0, 0), 50), points((9, 9), 50, 1)]).double()
+    group = k_means(x, 2)
+    assert torch.equal(group, k_means(x, 2)) and group[:50].unique().numel() == 1 and group[0] != group[-1]

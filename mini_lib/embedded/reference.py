@@ -18,18 +18,18 @@ STATISTICS = WEIGHTS.with_name("photo_reference.safetensors")
 def photographs() -> ReferenceStatistics:
     """Statistics of 76,000 photographs, as the reference of a `GaussianSelector` on `load_clip("photo")`."""
     held = load_file(STATISTICS)
-    return ReferenceStatistics(
-        held["mean"], held["std"], held["correlation"].double(), checksum=int(held["checksum"].item())
-    )
+    return ReferenceStatistics(**{**held, "checksum": int(held["checksum"].item())})
 
 
 @torch.no_grad()
 def write_statistics(images: np.ndarray, weights: Path = WEIGHTS, card: Path = CARD, file: Path = STATISTICS) -> None:
-    """Write the statistics of images, uint8 (N, 48, 48, 3), to the CLIP in `weights`; half precision for the correlations."""
+    """Write the statistics of images, uint8 (N, 48, 48, 3), to the CLIP in `weights`; in half precision."""
     module = ClipStatistics(load(weights, card).requires_grad_(False))
     parts = torch.from_numpy(images).split(500)
     found = statistics_of(
         module, torch.cat([module((x.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD) for x in parts])
     )
-    state = {"mean": found.mean.float(), "std": found.std.float(), "correlation": found.correlation.half()}
+    state = {"mean": found.mean.float(), "std": found.std.float()}
+    state |= {"background": found.background.half(), "within": found.within.half()}
     save_file(state | {"checksum": torch.tensor(found.checksum)}, file)
+    file.chmod(weights.stat().st_mode & 0o777)  # safetensors gives less

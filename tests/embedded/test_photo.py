@@ -45,12 +45,13 @@ def test_the_reference_statistics_are_those_of_this_clip():
     stored, (clip, _, _) = photographs_as_reference(), load_clip("photo")
     selector = GaussianSelector(clip)
     selector.learn_reference(stored)
-    assert stored.mean.shape == stored.std.shape == (640,) and (stored.std > 0).all()
-    assert torch.allclose(stored.correlation, stored.correlation.T, atol=1e-3)
-    assert torch.allclose(stored.correlation.diag(), torch.ones(640, dtype=torch.float64), atol=1e-2)
+    assert stored.mean.shape == stored.std.shape == (384,) and (stored.std > 0).all()
+    assert torch.equal(stored.within, stored.within.T) and stored.background.shape[1] == 384
+    total = stored.within.diag().float() + stored.background.float().square().mean(dim=0)
+    assert 0.8 < total.mean() < 1.2  # standardised: within and between the groups together about 1
     assert photo.WEIGHTS.stat().st_size + STATISTICS.stat().st_size <= 8_000_000
     drawn = selector.distances(torch.rand(8, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1)
-    assert drawn.min() > 640  # noise is no photograph: a photograph's distance is about the number of features
+    assert drawn.min() > 384  # noise is no photograph: a photograph's distance is about the number of features
     with pytest.raises(ValueError, match="of another CLIP"):
         GaussianSelector(load_clip("tiny")[0]).learn_reference(stored)
 

@@ -133,7 +133,8 @@ def test_statistics_as_reference(clip, tokenizer, small, tmp_path):
     selector = GaussianSelector(clip)
     selector.learn_reference(small.reference)
 
-    stored = ReferenceStatistics(selector.mean, selector.std, selector.correlation, checksum(selector.features))
+    held = (selector.mean, selector.std, selector.background, selector.within)
+    stored = ReferenceStatistics(*held, checksum(selector.features))
     assert fingerprint(stored) != fingerprint(dataclasses.replace(stored, mean=stored.mean + 1))
     by_images, by_statistics = (
         run(
