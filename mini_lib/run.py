@@ -451,7 +451,8 @@ def _set_aside(out, log):
     if not _is_run(out):
         return
     place, others = out.resolve(), [p.parent.name for p in out.glob(f"*/{DIGESTS}")]
-    if others or place in (Path.cwd(), *Path.cwd().parents, Path.home(), *Path.home().parents):
+    home, here = Path(os.path.expanduser("~")), Path.cwd()
+    if others or place in (here, *here.parents, home, *home.parents):
         what = f"the run {others[0]}, too" if others else "more than a run, for you work in it"
         raise ValueError(f"{out} holds {what}: it is not set aside. Take another folder.")
     with one_writer(out, log):

@@ -106,7 +106,8 @@ def test_a_folder_that_holds_more_than_a_run_is_not_set_aside(go, out, tmp_path,
         with pytest.raises(ValueError, match="holds more than a run, for you work in it: it is not set aside"):
             go(out=place, resume=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(LOOP.Path, "home", lambda: out / "inner")
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(out / "inner"))
     with pytest.raises(ValueError, match="holds more than a run"):
         go(out=out / "inner", resume=False)
     assert files(out) == before

@@ -233,7 +233,8 @@ def _end_with_parent():
 def load_results(study: Study, file: Path) -> pd.DataFrame | None:
     """The table of a study's earlier results, or None.
 
-    Raises ValueError where it has other columns, a run without all its lines, is of another study, or a contestant had other settings then.
+    Raises ValueError where it has other columns, a run without all its lines, is of another study, or a contestant had other
+    settings then.
     """
     if not file.exists():
         return None
