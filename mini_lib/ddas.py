@@ -214,7 +214,7 @@ class DDAS(nn.Module):
             raise ValueError(f"learning_rate of DDAS is a number above 0, not {self.learning_rate!r}.")
         if not 0 <= self.quantile <= 1:
             raise ValueError(f"quantile of DDAS lies between 0 and 1, and is not {self.quantile!r}.")
-        if self.threshold is not None and not math.isfinite(self.threshold):
+        if isinstance(self.threshold, float) and not math.isfinite(self.threshold):
             raise ValueError(f"threshold of DDAS is a number or None, not {self.threshold!r}.")
 
     @torch.no_grad()

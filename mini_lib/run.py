@@ -335,7 +335,7 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _digest_of_checkpoint(state, facts):
+def digest_of_checkpoint(state, facts):
     """Of everything in a checkpoint: tensors with their names, and what is noted beside them."""
     value = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in sorted(state.items()):
@@ -571,7 +571,7 @@ class _Folder(Tables):
         """Write the checkpoint."""
         state = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
         facts = {"tasks": str(learned), "seconds": f"{seconds:.2f}", "settings": self.key}
-        metadata = facts | {"digest": _digest_of_checkpoint(state, facts)}
+        metadata = facts | {"digest": digest_of_checkpoint(state, facts)}
         replace_file(self.out / CHECKPOINT, lambda path: save_file(state, path, metadata=metadata))
 
     def resume(self, method: Any) -> tuple[int, float]:
@@ -589,7 +589,7 @@ class _Folder(Tables):
         digest = facts.pop("digest", None)
         if facts.get("settings") != self.key:
             raise ValueError(f"{file} is no checkpoint of this run: it was exchanged. {self.again}")
-        if digest != _digest_of_checkpoint(state, facts):
+        if digest != digest_of_checkpoint(state, facts):
             raise ValueError(f"the checkpoint {file} is damaged: it is not what was written there. {self.again}")
         try:
             if state:
