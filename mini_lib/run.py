@@ -335,12 +335,12 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def digest_of_checkpoint(state, facts):
+def digest_of_checkpoint(state: dict[str, Tensor], facts: dict[str, str]) -> str:
     """Of everything in a checkpoint: tensors with their names, and what is noted beside them."""
     value = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in sorted(state.items()):
         value.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        value.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        value.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
     return value.hexdigest()[:32]
 
 
