@@ -14,7 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -419,7 +419,8 @@ def one_writer(out: Path, log: Callable[[str], object] = print) -> Iterator[None
         replace_file(holder, lambda path: path.write_text(json.dumps(facts), encoding="utf-8"))
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that is full or read-only by now; it would hide what is raised
+            holder.unlink(missing_ok=True)
         lock.release()
 
 

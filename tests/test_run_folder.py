@@ -491,6 +491,19 @@ def test_an_unwritable_place_gets_the_sentence_and_not_the_cleaning_s_error(tmp_
         LOOP.replace_file(tmp_path / "file" / "matrix.csv", lambda path: path.write_text("x"))
 
 
+def test_a_disk_that_becomes_read_only_does_not_hide_the_sentence(tmp_path, monkeypatch):
+    def refused(*a, **k):
+        raise OSError(30, "Read-only file system")
+
+    with pytest.raises(ValueError, match="the sentence"), LOOP.one_writer(tmp_path):
+        monkeypatch.setattr(Path, "unlink", refused)
+        raise ValueError("the sentence")
+    monkeypatch.undo()
+    with LOOP.one_writer(tmp_path):  # the lock is free again
+        pass
+    assert not (tmp_path / "running.json").exists()
+
+
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real/a.csv").write_text("old")
