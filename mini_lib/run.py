@@ -14,7 +14,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -335,12 +335,12 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _digest_of_checkpoint(state, facts):
+def digest_of_checkpoint(state: dict[str, Tensor], facts: dict[str, str]) -> str:
     """Of everything in a checkpoint: tensors with their names, and what is noted beside them."""
     value = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in sorted(state.items()):
         value.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        value.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        value.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
     return value.hexdigest()[:32]
 
 
@@ -419,7 +419,8 @@ def one_writer(out: Path, log: Callable[[str], object] = print) -> Iterator[None
         replace_file(holder, lambda path: path.write_text(json.dumps(facts), encoding="utf-8"))
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that is full or read-only by now; it would hide what is raised
+            holder.unlink(missing_ok=True)
         lock.release()
 
 
@@ -451,7 +452,8 @@ def _set_aside(out, log):
     if not _is_run(out):
         return
     place, others = out.resolve(), [p.parent.name for p in out.glob(f"*/{DIGESTS}")]
-    if others or place in (Path.cwd(), *Path.cwd().parents, Path.home(), *Path.home().parents):
+    home, here = Path(os.path.expanduser("~")), Path.cwd()
+    if others or place in (here, *here.parents, home, *home.parents):
         what = f"the run {others[0]}, too" if others else "more than a run, for you work in it"
         raise ValueError(f"{out} holds {what}: it is not set aside. Take another folder.")
     with one_writer(out, log):
@@ -570,7 +572,7 @@ class _Folder(Tables):
         """Write the checkpoint."""
         state = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
         facts = {"tasks": str(learned), "seconds": f"{seconds:.2f}", "settings": self.key}
-        metadata = facts | {"digest": _digest_of_checkpoint(state, facts)}
+        metadata = facts | {"digest": digest_of_checkpoint(state, facts)}
         replace_file(self.out / CHECKPOINT, lambda path: save_file(state, path, metadata=metadata))
 
     def resume(self, method: Any) -> tuple[int, float]:
@@ -588,7 +590,7 @@ class _Folder(Tables):
         digest = facts.pop("digest", None)
         if facts.get("settings") != self.key:
             raise ValueError(f"{file} is no checkpoint of this run: it was exchanged. {self.again}")
-        if digest != _digest_of_checkpoint(state, facts):
+        if digest != digest_of_checkpoint(state, facts):
             raise ValueError(f"the checkpoint {file} is damaged: it is not what was written there. {self.again}")
         try:
             if state:

@@ -106,7 +106,8 @@ def test_a_folder_that_holds_more_than_a_run_is_not_set_aside(go, out, tmp_path,
         with pytest.raises(ValueError, match="holds more than a run, for you work in it: it is not set aside"):
             go(out=place, resume=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(LOOP.Path, "home", lambda: out / "inner")
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(out / "inner"))
     with pytest.raises(ValueError, match="holds more than a run"):
         go(out=out / "inner", resume=False)
     assert files(out) == before
@@ -488,6 +489,19 @@ def test_an_unwritable_place_gets_the_sentence_and_not_the_cleaning_s_error(tmp_
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot be written .*finished tasks are kept"):
         LOOP.replace_file(tmp_path / "file" / "matrix.csv", lambda path: path.write_text("x"))
+
+
+def test_a_disk_that_becomes_read_only_does_not_hide_the_sentence(tmp_path, monkeypatch):
+    def refused(*a, **k):
+        raise OSError(30, "Read-only file system")
+
+    with pytest.raises(ValueError, match="the sentence"), LOOP.one_writer(tmp_path):
+        monkeypatch.setattr(Path, "unlink", refused)
+        raise ValueError("the sentence")
+    monkeypatch.undo()
+    with LOOP.one_writer(tmp_path):  # the lock is free again
+        pass
+    assert not (tmp_path / "running.json").exists()
 
 
 def test_a_link_stays_a_link(tmp_path):

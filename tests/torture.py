@@ -62,6 +62,13 @@ def in_a_child(work):
     return pid
 
 
+def in_a_group(work):
+    """As in_a_child, and the head of a group of its own, with the processes that it starts."""
+    pid = in_a_child(work)
+    os.setpgid(pid, pid)
+    return pid
+
+
 def count_or_kill(at, log):
     """Have os.fsync, os.replace and save_file of the loop counted; at number `at` the process dies. log: all their names."""
     done = 0
@@ -205,14 +212,13 @@ SMALL = Study(
 
 
 def comparing(kills, seed, folder, log=print):
-    """The command `compare`, with a small study: it alone is killed, or with all its processes, or one of these."""
+    """The command `compare`, with a small study: it alone is killed, or all its processes are."""
     draw = random.Random(seed)
 
     def pool(workers, context, initializer, max_tasks_per_child):
         return ProcessPoolExecutor(workers, get_context("fork"), initializer)  # importing torch anew takes all the time
 
     def work(out):
-        os.setpgid(0, 0)  # a group of its own, with the processes that it starts
         compare.STUDIES["small"], compare.ProcessPoolExecutor = lambda: SMALL, pool
         compare.run_study("small", work=out / "runs", out=out / "table.csv")
 
@@ -241,7 +247,7 @@ def comparing(kills, seed, folder, log=print):
     for number in range(kills):
         out = folder / str(number)
         for _ in range(draw.choice((1, 1, 2))):
-            pid, kind = in_a_child(partial(work, out)), draw.choice(("alone", "all", "all"))
+            pid, kind = in_a_group(partial(work, out)), draw.choice(("alone", "all", "all"))
             time.sleep(draw.random() * seconds)
             (os.kill if kind == "alone" else os.killpg)(pid, signal.SIGKILL)
             done += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
@@ -272,10 +278,10 @@ def assignment(path):
 
 
 def examine(job, files, hidden, seconds, sandbox=None):
-    """As mini_lib.course.isolation.examine, with a process that starts at once in the place of Python with torch; what it finds is known."""
-    code = "import ctypes, time; ctypes.CDLL(None).prctl(1, 9); time.sleep(0.5)"
+    """As isolation.examine, with a process that starts at once in the place of Python with torch; what it finds is known."""
     from mini_lib.course import isolation
 
+    code = "import ctypes, time; ctypes.CDLL(None).prctl(1, 9); time.sleep(0.5)"
     with isolation._folder() as place:
         isolation._run([sys.executable, "-I", "-S", "-c", code], b"", place, seconds, sandbox)
     return isolation.Report(passed={2: "2 * x" in job["cells"][1]["source"]}, ended=True)
@@ -283,7 +289,7 @@ def examine(job, files, hidden, seconds, sandbox=None):
 
 def grading_course(kills, seed, folder, log=print):
     """The command `grade`, alone or with its processes; every other time on top of points that were given by hand."""
-    from mini_lib.course import grading, isolation  # they need the extra `course`
+    from mini_lib.course import grading, isolation, marking  # noqa: F401  (they need the extra `course`, and time to load)
 
     draw, temporary = random.Random(seed), folder / "tmp"
     temporary.mkdir()
@@ -291,9 +297,10 @@ def grading_course(kills, seed, folder, log=print):
     assignment(folder / "T1_small.ipynb")
     grading.sources = lambda: {"T1": folder / "T1_small.ipynb"}
     isolation.examine = examine
+    with isolation._folder():  # loads matplotlib
+        pass
 
     def work(out):
-        os.setpgid(0, 0)
         grading.grade(folder / "submissions", out)
 
     def graded(out):
@@ -333,13 +340,14 @@ def grading_course(kills, seed, folder, log=print):
         if number % 2:
             shutil.copytree(folder / "read", out)
         for _ in range(draw.choice((1, 1, 2))):
-            pid, kind = in_a_child(partial(work, out)), draw.choice(("alone", "all"))
+            pid, kind = in_a_group(partial(work, out)), draw.choice(("alone", "all"))
             time.sleep(draw.random() * seconds)
             (os.kill if kind == "alone" else os.killpg)(pid, signal.SIGKILL)
             done += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
         assert graded(out), f"grading: kill {number} of seed {seed}"
         assert result(out) == wholes[number % 2], f"grading: kill {number} of seed {seed} ends in other files or points"
         log(f"{number + 1} of {kills}: grading, the same to the byte")
+    tempfile.tempdir = None
     return {"grading": done}
 
 

@@ -10,12 +10,14 @@ import math
 import re
 import tomllib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from ..run import replace_file
 from ..studies import ROOT
 from .execute import PATIENCE, WIDGETS, kernel_environment, run_with_papermill
 
@@ -140,11 +142,13 @@ def measure(numbers: Sequence[str], root: Path = ROOT) -> None:
 def rerun(numbers: Sequence[str], root: Path = ROOT) -> None:
     """The command `notebooks run`: execute these notebooks ("03", "A1") with their defaults, and save what they give.
 
-    What a test refuses is not saved: widgets' states, which no kernel stands behind, and times.
+    What a test refuses is not saved: widgets' states, which no kernel stands behind, and times. Raises RuntimeError where a
+    cell fails, and where somebody saved the notebook meanwhile.
     """
     for path in _numbered(numbers, root):
         print(path.stem, flush=True)
-        notebook = nbformat.read(path, as_version=4)
+        before = path.read_bytes()
+        notebook = nbformat.reads(before.decode(), as_version=4)
         place = {"metadata": {"path": path.parent}}
         client = NotebookClient(notebook, timeout=None, record_timing=False, resources=place, **PATIENCE)
         client.widget_registry = WIDGETS
@@ -153,12 +157,14 @@ def rerun(numbers: Sequence[str], root: Path = ROOT) -> None:
         except CellExecutionError as error:
             raise RuntimeError(f"{path.name}: {error.ename}: {error.evalue}") from error
         notebook.metadata.pop("widgets", None)
-        nbformat.write(notebook, path)
+        if path.read_bytes() != before:
+            raise RuntimeError(f"{path.name} was changed while it ran, and stays as it is: run it again.")
+        replace_file(path, partial(nbformat.write, notebook))
 
 
 def write(root: Path = ROOT) -> None:
     """The command `notebooks`: write what all notebooks share into each of them, and the minutes into README.md."""
     for path, text in filled(root).items():
         if path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+            replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
             print(f"{path.relative_to(root)}: filled in")

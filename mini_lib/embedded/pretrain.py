@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..clip import encode_text_trimmed
-from ..run import one_writer, replace_file, sweep
+from ..run import digest_of_checkpoint, one_writer, replace_file, sweep
 from ..training import rows_in_use
 from .files import save
 from .pairs import CONCEPTS, article, draw_concept, draw_pairs, to_tensor
@@ -111,7 +111,8 @@ def _save_state(file, facts, model, optimiser, losses):
     moments = optimiser.state_dict()["state"]
     state |= {f"optimiser.{i}.{name}": tensor.contiguous() for i, of in moments.items() for name, tensor in of.items()}
     state["losses"] = torch.tensor(losses, dtype=torch.float64)
-    replace_file(file, lambda path: save_file(state, path, metadata=facts))
+    metadata = facts | {"digest": digest_of_checkpoint(state, facts)}
+    replace_file(file, lambda path: save_file(state, path, metadata=metadata))
 
 
 def _load_state(file, settings, model, optimiser):
@@ -119,8 +120,10 @@ def _load_state(file, settings, model, optimiser):
     try:
         with safe_open(file, framework="pt") as saved:
             facts, state = dict(saved.metadata()), {name: saved.get_tensor(name) for name in saved.keys()}
-        held = json.loads(facts["settings"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        held, digest = json.loads(facts["settings"]), facts.pop("digest", None)  # none: of an older version
+        if digest not in (None, digest_of_checkpoint(state, facts)):
+            raise ValueError("it is not what was written there")
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is damaged ({error}): move it away, or take another --work.") from error
     if other := [f"{k}: {held.get(k)!r} there, {v!r} now" for k, v in settings.items() if held.get(k) != v]:
         raise ValueError(

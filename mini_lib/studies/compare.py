@@ -240,7 +240,8 @@ def _end_with_parent():
 def load_results(study: Study, file: Path) -> pd.DataFrame | None:
     """The table of a study's earlier results, or None.
 
-    Raises ValueError where it has other columns, a run without all its lines, is of another study, or a contestant had other settings then.
+    Raises ValueError where it has other columns, a run without all its lines, is of another study, or a contestant had other
+    settings then.
     """
     if not file.exists():
         return None
@@ -249,12 +250,13 @@ def load_results(study: Study, file: Path) -> pd.DataFrame | None:
         raise ValueError(
             f"{file} has no column {', '.join(missing)}: an older version made it. Move it away and run the study again."
         )
-    for run_of, part in table.groupby(KEY):
-        tasks = set(part.after)
+    for _, part in table.groupby(KEY):
+        first, tasks = part.iloc[0], set(part.after)
         whole = sorted(zip(part.after, part.task)) == sorted(product(tasks, tasks))
         if not (whole and part.accuracy.between(0, 100).all() and part.routed.dropna().between(0, 100).all()):
             raise ValueError(
-                f"{file}: of the run {run_of} lines are missing, are there twice, or have numbers that are no percentages. "
+                f"{file}: of {first.method!r}, order {first.order}, seed {first.seed}, lines are missing, are there twice, or "
+                "have numbers that are no percentages. "
                 "Delete all lines of that run: it is then taken from its folder, or made anew."
             )
     labels = {name + label for name in study.contestants for label in ("", *study.judges.get(name, {}))}

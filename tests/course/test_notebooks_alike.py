@@ -155,6 +155,32 @@ def test_what_cannot_be_measured_is_one_sentence(tmp_path):
         course.measure(["03"], tmp_path)
 
 
+def test_what_somebody_saves_while_a_notebook_runs_is_not_overwritten(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    path, new = tmp_path / "notebooks/03_three.ipynb", nbformat.v4.new_notebook
+    nbformat.write(new(cells=[nbformat.v4.new_code_cell("1")]), path)
+    before = path.read_bytes()
+
+    class Client:
+        saved = None
+
+        def __init__(self, notebook, **options):
+            self.notebook = notebook
+
+        def execute(self, env):
+            self.notebook.cells[0].execution_count = 1
+            if self.saved:
+                path.write_bytes(self.saved)
+
+    monkeypatch.setattr(course, "NotebookClient", Client)
+    course.rerun(["03"], tmp_path)
+    assert path.read_bytes() != before and read(path).cells[0].execution_count == 1
+    Client.saved = before + b" "
+    with pytest.raises(RuntimeError, match="03_three.ipynb was changed while it ran, and stays as it is: run it again"):
+        course.rerun(["03"], tmp_path)
+    assert path.read_bytes() == before + b" " and [p.name for p in path.parent.iterdir()] == [path.name]
+
+
 # In Colab
 
 

@@ -43,3 +43,21 @@ def test_a_file_in_its_place(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(OSError, match="cannot be made .*say OUT=another/folder"):
         results_folder(tmp_path / "out", "07_the_full_pipeline")
+
+
+def test_a_home_folder_is_nobody_s_results_folder(tmp_path, monkeypatch):
+    """A new one holds hidden files alone, and looks empty."""
+    (tmp_path / "me/.ssh").mkdir(parents=True)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "me"))
+    for folder in (tmp_path / "me", tmp_path, tmp_path / "me/../me"):
+        with pytest.raises(ValueError, match="is your home folder, or holds it: name a new folder"):
+            results_folder(folder, "07_x")
+    assert [p.name for p in tmp_path.rglob("*")] == ["me", ".ssh"]
+    assert results_folder(tmp_path / "me/results", "07_x").is_dir()
+
+
+def test_a_damaged_marker_is_another_s(tmp_path):
+    (tmp_path / ".made_by").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="holds the results of notebook"):
+        results_folder(tmp_path, "07_x")

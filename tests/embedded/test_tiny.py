@@ -66,6 +66,11 @@ def test_the_state_of_another_pretraining_is_refused(tmp_path, monkeypatch):
     for changed, words in (({"seed": 1}, "seed: 0 there, 1 now"), ({"steps": 6}, "steps: 4 there, 6 now")):
         with pytest.raises(ValueError, match=f"another pretraining .*{words}.*: move it away, or take another --work"):
             quick(**changed)
-    state.write_bytes(state.read_bytes()[:1000])
+    whole = bytearray(state.read_bytes())
+    whole[-5] ^= 1  # a bit of a tensor
+    state.write_bytes(whole)
+    with pytest.raises(ValueError, match="is damaged .it is not what was written there.: move it away"):
+        quick()
+    state.write_bytes(whole[:1000])
     with pytest.raises(ValueError, match="is damaged .*move it away"):
         quick()

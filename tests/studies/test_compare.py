@@ -8,12 +8,13 @@ import pytest
 import torch
 from helpers import ROOT
 
+from mini_lib import AccuracyMatrix
 from mini_lib.__main__ import main
 from mini_lib.methods import METHODS, Method
 from mini_lib.methods.base import TrainedMethod
 from mini_lib.studies import compare as module
 from mini_lib.studies import contestants
-from mini_lib.studies.compare import COLUMNS, compare, load_results, matrices, scores
+from mini_lib.studies.compare import COLUMNS, Judge, compare, compete, load_results, matrices, scores
 from mini_lib.studies.contestants import ABLATIONS, CHOICES, LENGTH, PAPER, Study, rivals, tuned, tuning
 
 CHEAP = Study({"zero-shot": ("zero-shot", {}), "odd": ("zero-shot", {"odd": 1})}, (1, 2), (0,), "x.csv", judges={})
@@ -63,6 +64,83 @@ def test_results_of_other_settings_are_refused(tmp_path):
     lines().drop(columns=["settings", "routed"]).to_csv(file, index=False)
     with pytest.raises(ValueError, match=r"has no column routed, settings: an older version made it. Move it away"):
         load_results(study, file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.iloc[:-1], lambda table: pd.concat([table, table.iloc[:1]]), lambda table: table.assign(task="a"),
+        lambda table: table.replace({"accuracy": {50.0: 150.0}}), lambda table: table.replace({"accuracy": {50.0: -7.0}}),
+        lambda table: table.replace({"accuracy": {50.0: float("inf")}}), lambda table: table.assign(accuracy=None),
+        lambda table: table.assign(routed=101.0),
+    ],
+)  # fmt: skip
+def test_half_a_run_and_numbers_that_are_no_percentages_are_refused(tmp_path, change):
+    """A run that lacks lines would count as done, and its means would be NaN."""
+    study, file = Study({"zero-shot": ("zero-shot", {})}, (1,), (0,), "x.csv", judges={}), tmp_path / "x.csv"
+    table = pd.concat([lines(after=a, task=b) for a in "ab" for b in "ab"])
+    table.to_csv(file, index=False)
+    assert len(load_results(study, file)) == 4
+    change(table).to_csv(file, index=False)
+    with pytest.raises(
+        ValueError, match="of 'zero-shot', order 1, seed 0, lines are missing.*Delete all lines of that run"
+    ):
+        load_results(study, file)
+
+
+def test_saved_tables_are_whole():
+    for make in contestants.STUDIES.values():
+        assert load_results(make(), contestants.RESULTS / make().file) is not None
+
+
+@pytest.fixture
+def judged(small, tmp_path, monkeypatch):
+    """judged(key): a judge's table after two tasks of the run with this key, read anew; the file in which it lies."""
+
+    def again(key="one"):
+        (tmp_path / "digests.json").write_text(json.dumps({"settings": key}))
+        judge = Judge(", asked", None, small, tmp_path, {"granularity": "batch"})
+        monkeypatch.setattr(judge, "_judge", lambda: [(50.0, torch.tensor([0, -1]))] * 3)
+        for learned in (1, 2):
+            judge.after_task(learned)
+        return judge
+
+    again()
+    return again
+
+
+def test_what_another_selector_found_is_read_again(judged):
+    assert judged().matrix.done == judged().routing.done == 2
+
+
+@pytest.mark.parametrize("name", ["asked-accuracy.csv", "asked-routing.csv"])
+def test_what_another_selector_found_is_not_taken_from_others(judged, tmp_path, name):
+    file, notes = tmp_path / name, tmp_path / "asked-digests.json"
+    with pytest.raises(
+        ValueError, match="asked-digests.json belongs to other settings.* away, and the run is made anew"
+    ):
+        judged("other")
+    kept = file.read_bytes()
+    file.write_bytes(kept.replace(b"50.0", b"60.0"))
+    with pytest.raises(ValueError, match=f"{name} is damaged, or was changed"):
+        judged()
+    file.write_bytes(kept)
+    notes.unlink()
+    with pytest.raises(ValueError, match="has lost its asked-digests.json"):
+        judged()
+
+
+def test_results_of_another_selector_that_are_lost_are_told(tmp_path, small, monkeypatch):
+    """The run is done, so nobody would measure them again."""
+    study = Study({"a": ("zero-shot", {})}, (1,), (0,), "x.csv", judges={"a": {", asked": {"granularity": "batch"}}})
+    monkeypatch.setattr(module, "run", lambda *a, **k: AccuracyMatrix("abc", [[50.0] * 3] * 3))
+    monkeypatch.setattr(module, "seconds_learned", lambda folder: 1)
+    folder = tmp_path / "x" / "a" / "order1-seed0"
+    folder.mkdir(parents=True)
+    (folder / "digests.json").write_text('{"settings": "one"}')
+    study.benchmark = lambda seed, order: small
+    with pytest.raises(ValueError, match="has lost the results of 'a, asked': move it away, and the run is made anew"):
+        compete(study, "a", 1, 0, tmp_path)
 
 
 def test_the_command_refuses_in_one_sentence(monkeypatch, capsys):
