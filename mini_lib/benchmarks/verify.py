@@ -50,7 +50,7 @@ def examine(folders: Mapping[Path, Sequence[Path | str]], advice: str) -> None:
     """
     damaged = {}
     for folder, paths in folders.items():
-        damaged |= _examine(folder, paths)
+        damaged |= find_damaged(folder, paths)
     if damaged:
         lines = [f"\n- {shown(p)} cannot be read as an image ({why})" for p, why in list(damaged.items())[:NAMED]]
         more = f"\n- and {len(damaged) - NAMED:,} more" if len(damaged) > NAMED else ""
@@ -66,8 +66,8 @@ def facts(path: Path | str) -> Facts:
     return _known[key]
 
 
-def _examine(folder, paths):
-    """{path: what is wrong with it}."""
+def find_damaged(folder: Path, paths: Sequence[Path | str]) -> dict[Path | str, str]:
+    """Open each image as `examine` does; {path: what is wrong with it} of those that cannot be read."""
     stamps, damaged = {}, {}
     for path in paths:
         try:
