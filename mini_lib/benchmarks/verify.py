@@ -20,6 +20,7 @@ from PIL import __version__ as pillow
 from ..training import progress
 from .files import open_image, shown
 
+UNKNOWN = "it is no kind of image that Pillow decodes"
 NAMED = 20  # damaged files that an error names
 
 
@@ -139,7 +140,7 @@ def _look(path, stamp):
             return Facts(stamp, _digest(content), True, depth, top)
     except UnidentifiedImageError:
         text = content[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"<head"))
-        return "it is a web page or a drawing in XML" if text else "it is no kind of image that Pillow decodes"
+        return "it is a web page or a drawing in XML" if text else UNKNOWN
     except Exception as error:  # a damaged file can make Pillow raise anything
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
 

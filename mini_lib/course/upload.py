@@ -10,11 +10,12 @@ import torch
 from IPython.display import clear_output
 from ipywidgets import Dropdown, FileUpload, Output, VBox
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from .. import plots
 from ..benchmarks.upright import Upright
+from ..benchmarks.verify import UNKNOWN
 from ..ddas import DDAS
 from ..methods.loading import LearnedRun
 from ..methods.predict import CLIP, ORIGINAL, check, choose, judge
@@ -145,7 +146,9 @@ def _read(name, content, preprocess):
             picture: Image.Image = Upright([file], [0], lambda image: image)[0][0]  # type: ignore
             image = Upright([file], [0], preprocess)[0][0]
         except ValueError as error:
-            raise ValueError(f"{name} cannot be read as an image ({error.__cause__}): drop another one.") from error
+            cause = error.__cause__
+            why = UNKNOWN if isinstance(cause, UnidentifiedImageError) else cause  # Pillow names the copy
+            raise ValueError(f"{name} cannot be read as an image ({why}): drop another one.") from error
     picture.thumbnail((480, 480))
     return picture, image
 
