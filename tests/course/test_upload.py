@@ -80,7 +80,7 @@ def test_the_file_uploaded_last_in_both_forms():
 def test_the_button_calls_the_handler(ask, photograph, shown):
     cell = upload(ask(selector="gaussian"))
     content = photograph[1]
-    if ipywidgets.version_info[0] == 7:
+    if ipywidgets.__version__.startswith("7."):
         value = {"p.png": {"metadata": {"name": "p.png"}, "content": content}}
     else:
         file = {"name": "p.png", "type": "image/png", "size": len(content), "content": memoryview(content)}
