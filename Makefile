@@ -25,7 +25,7 @@ test-fast: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow" tests
 
 # Kills at any moment, some minutes of them; a small form is part of `make test`.
-torture: $(VENV)/installed
+torture: $(VENV)/course
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python tests/torture.py
 
 lint: $(VENV)/installed

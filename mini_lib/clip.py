@@ -35,7 +35,7 @@ def load_clip(name: str = "tiny", pretrained: str | None = "embedded") -> tuple[
         if pretrained not in ("embedded", None):
             raise ValueError(f"the {name} CLIP has the weights 'embedded' or None (random), not {pretrained!r}.")
         ours, file = EMBEDDED[name], None
-        clip = ours.load() if pretrained else ours.build()
+        clip: Any = ours.load() if pretrained else ours.build()
         mean, std = (ours.MEAN,) * 3, (ours.STD,) * 3
         preprocess: Any = open_clip.image_transform(ours.SIZE, is_train=False, mean=mean, std=std)
         tokenizer = open_clip.get_tokenizer("ViT-B-32")
@@ -305,6 +305,18 @@ def class_logits(clip: Any, image_features: Tensor, embeddings: Tensor) -> Tenso
 def at_least_float32(x: Tensor) -> Tensor:
     """Half precision becomes float32; float32 and float64 stay."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def check_images(clip: Any, images: Tensor, whose: str = "the images") -> None:
+    """Raises ValueError unless images are (B, 3, H, W) as this CLIP takes them, and floating-point numbers."""
+    side = getattr(getattr(clip, "visual", None), "image_size", None)
+    size = (side, side) if isinstance(side, int) else side
+    wanted = tuple(images.shape[2:]) if size is None else tuple(size)
+    if images.shape[1:] != (3, *wanted) or not images.is_floating_point():
+        raise ValueError(
+            f"{whose} are {images.dtype} of shape {tuple(images.shape)}; this CLIP takes floating-point numbers, "
+            f"(images, 3, {', '.join(map(str, wanted))}): prepare them with the `preprocess` that load_clip returned with it."
+        )
 
 
 def count_parameters(module: nn.Module, trainable: bool = False) -> int:

@@ -4,7 +4,9 @@ One small autoencoder a task learns to reconstruct features of that task's image
 What an autoencoder reconstructs badly is not of its kind. (The paper's DDAS.)
 """
 
+import math
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchvision.models import AlexNet_Weights, alexnet
 
-from .clip import Noting, batch_first, device_of, vision_blocks, with_vision_blocks
+from .clip import Noting, batch_first, check_images, device_of, vision_blocks, with_vision_blocks
 from .embedded.checkpoints import check_digest, load_tensors
 from .training import endless, loader
 
@@ -205,6 +207,8 @@ class DDAS(nn.Module):
         elif not isinstance(features, nn.Module):
             if features not in FEATURES:
                 raise ValueError(f"features {features!r} are unknown to DDAS; it has {sorted([*FEATURES, 'alexnet'])}.")
+            if clip is not None and block not in range(-(count := len(vision_blocks(clip))), count):
+                raise ValueError(f"block {block!r} is not there: the image tower has the blocks 0 to {count - 1}.")
             features = FEATURES[features](clip, block)
         if granularity not in ("sample", "batch"):
             raise ValueError(f"granularity is 'sample' or 'batch', not {granularity!r}.")
@@ -218,6 +222,7 @@ class DDAS(nn.Module):
         self.threshold, self.granularity, self.quantile, self.fresh = threshold, granularity, quantile, fresh
         self.iterations, self.reference_iterations = iterations, reference_iterations or iterations
         self.learning_rate, self.batch_size = learning_rate, batch_size
+        self._check_choices()
         self.autoencoders = nn.ModuleList()
         self.register_buffer("mean", None)
         self.register_buffer("std", None)
@@ -225,9 +230,23 @@ class DDAS(nn.Module):
         if clip is not None:
             self.to(device_of(clip))
 
+    def _check_choices(self):
+        """Raises ValueError for what would end in a selector that knows nothing, or everything."""
+        for name in ("iterations", "reference_iterations", "batch_size"):
+            if not (isinstance(value := getattr(self, name), int) and value >= 1):
+                raise ValueError(f"{name} of DDAS is a whole number, at least 1, not {value!r}.")
+        if not (isinstance(self.learning_rate, Real) and 0 < self.learning_rate < math.inf):
+            raise ValueError(f"learning_rate of DDAS is a number above 0, not {self.learning_rate!r}.")
+        if not (isinstance(self.quantile, Real) and 0 <= self.quantile <= 1):
+            raise ValueError(f"quantile of DDAS lies between 0 and 1, and is not {self.quantile!r}.")
+        if self.threshold is not None and not (isinstance(self.threshold, Real) and math.isfinite(self.threshold)):
+            raise ValueError(f"threshold of DDAS is a number or None, not {self.threshold!r}.")
+
     @torch.no_grad()
     def extract(self, images: Tensor) -> Tensor:
         """Features (B, dim) of images; once the reference is known, statistics are standardised by it."""
+        if isinstance(self.features, _BlockOutput):
+            check_images(self.features.clip, images)
         features = self.features(images.to(self.limits.device))
         if self.mean is not None:
             features = (features - self.mean) / self.std

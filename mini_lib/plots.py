@@ -280,19 +280,19 @@ def who_answers(image: Tensor, prompt: str, image_gates: np.ndarray, text_gates:
     return figure
 
 
-def ddas_errors(errors: dict[str, Tensor], limits: Tensor, tasks: Sequence[str]) -> Figure:
-    """Relative errors of each task's images (columns) under each task's autoencoder (panels), with the limits.
+def how_unknown(values: dict[str, Tensor], limits: Sequence[float], tasks: Sequence[str], label: str) -> Figure:
+    """How unknown each task's images (rows) seem to each learned task (panels), with the limits.
 
-    errors: task -> (N, 1 + T) as `DDAS.errors`; limits (T,) as `DDAS.limits`.
+    values: task -> (N, T), larger for less known; limits (T,); label: what the values are.
     """
     figure, axes = plt.subplots(1, len(limits), figsize=(max(1.75 * len(limits) + 1, 6), 3), sharey=True, squeeze=False)
     for t, axis in enumerate(axes[0]):
-        groups = [np.log10(errors[name][:, t + 1] / errors[name][:, 0]) for name in tasks]
+        groups = [values[name][:, t] for name in tasks]
         colours = ["C1" if j == t else "lightgrey" for j in range(len(tasks))]
         sns.boxplot(dict(zip(tasks, groups)), orient="h", width=0.6, fliersize=1.5, palette=colours, ax=axis)
-        axis.axvline(np.log10(limits[t]), color="black", linewidth=1)
+        axis.axvline(limits[t], color="black", linewidth=1)
         axis.set(title=tasks[t], xlabel="", ylabel="")
-    figure.supxlabel("log10 of the error relative to the reference's; the line is the limit", fontsize=10)
+    figure.supxlabel(f"{label}; the line is the limit", fontsize=10)
     return figure
 
 

@@ -3,6 +3,7 @@
 What a run leaves in its folder is safe from a kill or a power cut at any moment, and is never mixed with another run's.
 """
 
+import glob
 import hashlib
 import json
 import math
@@ -28,14 +29,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from . import __version__
-from .clip import class_embeddings, class_logits
+from .clip import check_images, class_embeddings, class_logits
 from .metrics import AccuracyMatrix, read_table
 from .training import checksum, loader, progress, seed_everything
 
 CHECKPOINT, MATRIX, ROUTING, VALIDATION = "checkpoint.safetensors", "matrix.csv", "routing.csv", "validation.csv"
 SETTINGS, DIGESTS = "settings.json", "digests.json"  # what the run is, and what its files ought to be
 LOCK, HOLDER = "lock", "running.json"  # while a process writes here: the system's lock, and whose it is
-PART = ".part-"  # folders of files that are being written
+PART = ".mini_lib-part-"  # folders of files that are being written; nobody else's begin so, for leftovers are removed
 FORMAT = 3  # of the folder; 1 had no digests, 2 no class names
 TOLERANCE = 1e-3  # between two machines' outputs of one model
 _begun: dict[Path, str] = {}  # folders that this process has written to -> which run it is
@@ -49,16 +50,21 @@ def evaluate(
 
     The second is a LongTensor with one index an image, or None for a method that selects nothing. batch_size: images
     judged at once, as many as in the official code, whose selector decides once for all of them. Raises ValueError for
-    labels that are no indices into the task's class names and for scores of another shape, FloatingPointError for scores
-    that are no finite numbers.
+    images of another size than the CLIP takes, for labels that are no indices into the task's class names and for scores of
+    another shape, FloatingPointError for scores that are no finite numbers.
     """
     correct, selected = [], []
     for images, labels in loader(task.test if dataset is None else dataset, batch_size):
-        if hasattr(method, "select"):
-            selected.append(method.select(images, task))
-            scores = method.scores(images, task, selected[-1])
-        else:
-            scores = method.scores(images, task)
+        try:
+            if hasattr(method, "select"):
+                selected.append(method.select(images, task))
+                scores = method.scores(images, task, selected[-1])
+            else:
+                scores = method.scores(images, task)
+        except RuntimeError:
+            if hasattr(method, "clip"):  # torch's own words say nothing of images
+                check_images(method.clip, images, f"images of task {task.name!r}")
+            raise
         if scores.shape != (len(images), len(task.classnames)):
             raise ValueError(
                 f"{type(method).__name__}.scores gave {tuple(scores.shape)} for task {task.name!r}; "
@@ -127,6 +133,8 @@ def run(
             f"{method.name!r} judges an image by the name of its task; {benchmark.name!r} does not tell it."
         )
     method.settings.check_tasks(names)
+    for whose, image in benchmark.first_images():
+        check_images(method.clip, image[None], whose)
     settings = json.loads(json.dumps(_identity(method, benchmark), default=stored))
     if not resume and _begun.get(out.resolve()) != _key(settings):
         _set_aside(out, log)
@@ -146,7 +154,9 @@ def _go_on(method, benchmark, folder, log, after_task):
             f"exchanged. {folder.again}"
         )
     routing = folder.table(ROUTING, matrix.done if hasattr(method, "select") else 0)
-    validation = folder.read(VALIDATION, needed=method.learns and learned > 0)[0]
+    validation, judged = folder.read(VALIDATION, needed=method.learns and learned > 0)
+    if method.learns and judged < matrix.done:
+        raise ValueError(f"{out / VALIDATION} is too short. {folder.again}")
     if method.learns and validation is None:
         validation = _zero_shot(method, benchmark)
         folder.write(VALIDATION, validation, 0)
@@ -310,7 +320,10 @@ def differences(held: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], l
 
 
 def _close(a, b):
-    a, b = (np.asarray(x or (), dtype=float) for x in (a, b))
+    try:
+        a, b = (np.asarray(x or (), dtype=float) for x in (a, b))
+    except (TypeError, ValueError):  # edited by hand
+        return False
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=0, atol=TOLERANCE))
 
 
@@ -348,7 +361,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     path = Path(os.path.realpath(path))  # behind a link, the file that it leads to
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=PART, dir=path.parent, ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{PART}{path.name}-", dir=path.parent, ignore_cleanup_errors=True
+        ) as folder:
             temporary = Path(folder, path.name)
             temporary.touch()
             mode = temporary.stat().st_mode & 0o777  # what the umask gives; safetensors gives its own files less
@@ -374,19 +389,28 @@ def _flush(path):
         os.close(handle)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left of files that it was writing in a folder; for the folder's only writer."""
-    for left in folder.glob(PART + "*"):
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what a killed process left of files that it was writing in a folder, or of the file of this name alone.
+
+    For the only writer of the folder, or of the file.
+    """
+    for left in folder.glob(f"{PART}{glob.escape(name)}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
 def one_writer(out: Path, log: Callable[[str], object] = print) -> Iterator[None]:
-    """Raises ValueError while another process, or another call, writes to the folder. The system frees what died."""
+    """Raises ValueError while another process, or another call, writes to the folder. The system frees what died.
+
+    Also where files of somebody else have the names that are needed for this.
+    """
     lock = FileLock(out / LOCK)
     holder = out / HOLDER
     try:
         out.mkdir(parents=True, exist_ok=True)
+        for file, ours in ((out / LOCK, lambda: not (out / LOCK).stat().st_size), (holder, lambda: _notes(holder))):
+            if os.path.lexists(file) and not (file.is_file() and not file.is_symlink() and ours()):
+                raise ValueError(f"{file} is somebody else's, and a run needs this name: take another folder.")
         lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(
@@ -406,11 +430,16 @@ def one_writer(out: Path, log: Callable[[str], object] = print) -> Iterator[None
 
 
 def _holder(file):
+    return _notes(file) or "another process"  # it is just beginning, or ending
+
+
+def _notes(file):
+    """Who writes, or wrote until it was killed, by what it noted; None where it did not."""
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         return f"process {facts['process']} on {facts['host']}, since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it is just beginning, or ending
-        return "another process"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_run(folder):
@@ -427,40 +456,47 @@ def _set_aside(out, log):
     """Give the run that an earlier process left in a folder another name."""
     if not _is_run(out):
         return
+    place, others = out.resolve(), [p.parent.name for p in out.glob(f"*/{DIGESTS}")]
+    if others or place in (Path.cwd(), *Path.cwd().parents, Path.home(), *Path.home().parents):
+        what = f"the run {others[0]}, too" if others else "more than a run, for you work in it"
+        raise ValueError(f"{out} holds {what}: it is not set aside. Take another folder.")
     with one_writer(out, log):
         pass  # nobody is writing to it
     number = 1
     while (aside := out.with_name(f"{out.name}.{number}")).exists():
         number += 1
-    out.rename(aside)
+    try:
+        out.rename(aside)
+    except OSError as error:
+        raise OSError(f"{out} cannot be set aside as {aside} ({error}): take another folder.") from error
     log(f"{out} held an earlier run, which is {aside} now")
 
 
-class RunFolder:
-    """A run's folder: whether it is this run's, and whether each file in it is what was written."""
+class Tables:
+    """CSVs in a run's folder, and in the JSON `notes` the digest of each: what is not what was written there is refused.
 
-    def __init__(self, out, settings, tasks, log):
-        self.out, self.tasks = out, tasks
-        self.again = f"Take another folder, or start anew with resume=False (RESUME = False in a notebook), which sets {out} aside."
-        sweep(out)
-        self.key = _key(settings)
-        results = [name for name in (CHECKPOINT, MATRIX, ROUTING, VALIDATION) if (out / name).exists()]
-        if (out / SETTINGS).exists():
-            self._compare(settings, log)
-        elif results or (out / DIGESTS).exists():
-            raise ValueError(
-                f"{out} holds {', '.join(results or [DIGESTS])} but no {SETTINGS}: whose they are cannot be told. Take "
-                "another folder, or move them away."
-            )
-        else:
-            self._write_json(SETTINGS, settings)
-        if (out / DIGESTS).exists():
-            self.digests = self.written()
-        elif results:
-            raise ValueError(f"{out} has lost its {DIGESTS}. {self.again}")
+    key: the digest of the settings that they belong to. again: what an error advises.
+    """
+
+    def __init__(self, out: Path, tasks: list[str], notes: str, key: str, again: str):
+        self.out, self.tasks, self.notes, self.key, self.again = out, tasks, notes, key, again
+
+    def begin(self, there: list[str]) -> None:
+        """Read the notes, or begin them. there: files that are there already. Raises ValueError where they do not fit."""
+        if (self.out / self.notes).exists():
+            self.digests = self._json(self.notes)
+            kept = [held for name, held in self.digests.items() if name != "settings"]
+            if not all(isinstance(held, dict) and {*map(type, held.values())} <= {int} for held in kept):
+                raise ValueError(f"{self.out / self.notes} is damaged, or was changed. {self.again}")
+            if self.digests.get("settings") != self.key:
+                raise ValueError(
+                    f"{self.out / self.notes} belongs to other settings than {SETTINGS} says. {self.again}"
+                )
+        elif there:
+            raise ValueError(f"{self.out} has lost its {self.notes}. {self.again}")
         else:
             self.digests: dict[str, Any] = {"settings": self.key}  # and by file, digest -> tasks whose results it holds
-            self._write_json(DIGESTS, self.digests)
+            self._write_json(self.notes, self.digests)
 
     def _write_json(self, name, content):
         text = json.dumps(content, indent=2) + "\n"
@@ -469,39 +505,14 @@ class RunFolder:
     def _json(self, name):
         try:
             return dict(json.loads((self.out / name).read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"{self.out / name} is damaged ({error}). {self.again}") from error
-
-    def held(self) -> dict[str, Any]:
-        """The settings that lie there: what the run is, and by which all else there is known."""
-        held = self._json(SETTINGS)
-        if held.get("format") != FORMAT:
-            raise ValueError(
-                f"{self.out} is no run of this version of mini_lib: go on with the version that made it. {self.again}"
-            )
-        self.key = _key(held)
-        return held
-
-    def written(self) -> dict[str, Any]:
-        """The digests of all that was written there. Raises ValueError for those of other settings."""
-        digests = self._json(DIGESTS)
-        if digests.get("settings") != self.key:
-            raise ValueError(f"{self.out / DIGESTS} belongs to other settings than {SETTINGS} says. {self.again}")
-        return digests
-
-    def _compare(self, settings, log):
-        held = self.held()
-        other, noted = differences(held, settings)
-        if other:
-            raise ValueError(f"{self.out} holds a run of other settings ({'; '.join(other)}). {self.again}")
-        if noted:
-            log(f"{self.out} was begun with {'; '.join(noted)}: the last digits of what follows may differ")
 
     def write(self, name: str, table: pd.DataFrame, done: int) -> None:
         """Write a table that holds the results of `done` tasks; its digest first, so that no stop leaves one without."""
         content = table.to_csv(lineterminator="\n").encode()
         self.digests.setdefault(name, {})[_digest(content)] = done
-        self._write_json(DIGESTS, self.digests)
+        self._write_json(self.notes, self.digests)
         replace_file(self.out / name, lambda path: path.write_bytes(content))
 
     def read(self, name: str, needed: bool = True) -> tuple[Any, int]:
@@ -511,7 +522,7 @@ class RunFolder:
             if needed:
                 raise ValueError(f"{file} is missing. {self.again}")
             return None, 0
-        content = file.read_bytes()
+        content = file.read_bytes() if file.is_file() else b""
         done = self.digests.get(name, {}).get(_digest(content))
         if done is None:
             raise ValueError(f"{file} is damaged, or was changed: it is not what was written there. {self.again}")
@@ -523,6 +534,47 @@ class RunFolder:
         if rows is not None and done < rows:
             raise ValueError(f"{self.out / name} is too short. {self.again}")
         return AccuracyMatrix(self.tasks, () if table is None else table.to_numpy()[:rows])
+
+
+class RunFolder(Tables):
+    """A run's folder: whether it is this run's, and whether each file in it is what was written."""
+
+    def __init__(self, out, settings, tasks, log):
+        again = f"Take another folder, or start anew with resume=False (RESUME = False in a notebook), which sets {out} aside."
+        super().__init__(out, tasks, DIGESTS, _key(settings), again)
+        sweep(out)
+        results = [name for name in (CHECKPOINT, MATRIX, ROUTING, VALIDATION) if (out / name).exists()]
+        if (out / SETTINGS).exists():
+            self._compare(settings, log)
+        elif results or (out / DIGESTS).exists():
+            raise ValueError(
+                f"{out} holds {', '.join(results or [DIGESTS])} but no {SETTINGS}: whose they are cannot be told. Take "
+                "another folder, or move them away."
+            )
+        else:
+            self._write_json(SETTINGS, settings)
+        self.begin(results)
+
+    def held(self) -> dict[str, Any]:
+        """The settings that lie there, by which all else there is known."""
+        if not _is_run(self.out):
+            raise ValueError(
+                f"{self.out / SETTINGS} is somebody else's, and a run needs this name: take another folder."
+            )
+        held = self._json(SETTINGS)
+        if held.get("format") != FORMAT:
+            raise ValueError(
+                f"{self.out} is no run of this version of mini_lib: go on with the version that made it. {self.again}"
+            )
+        self.key = _key(held)
+        return held
+
+    def _compare(self, settings, log):
+        other, noted = differences(self.held(), settings)
+        if other:
+            raise ValueError(f"{self.out} holds a run of other settings ({'; '.join(other)}). {self.again}")
+        if noted:
+            log(f"{self.out} was begun with {'; '.join(noted)}: the last digits of what follows may differ")
 
     def save(self, method: Any, learned: int, seconds: float) -> None:
         """Write the checkpoint."""
@@ -541,7 +593,7 @@ class RunFolder:
                 facts = dict(saved.metadata() or {})
                 # copied: a matrix product of what is not aligned in memory ends in other last bits
                 state = {name: saved.get_tensor(name).clone() for name in saved.keys()}
-        except SafetensorError as error:
+        except (OSError, SafetensorError) as error:
             raise ValueError(f"the checkpoint {file} is damaged ({error}). {self.again}") from error
         digest = facts.pop("digest", None)
         if facts.get("settings") != self.key:

@@ -5,7 +5,9 @@ original CLIP, granularity "sample" or "batch", and selector_state_dict / load_s
 another.
 """
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -100,6 +102,9 @@ class GaussianSelector(nn.Module):
         super().__init__()
         if granularity not in ("sample", "batch"):
             raise ValueError(f"granularity is 'sample' or 'batch', not {granularity!r}.")
+        for name, value, most in (("quantile", quantile, 1), ("shrinkage", shrinkage, 1), ("prior", prior, math.inf)):
+            if not (isinstance(value, Real) and 0 <= value <= most):
+                raise ValueError(f"{name} of the selector lies between 0 and {most}, and is not {value!r}.")
         self.features: Any = ClipStatistics(clip, blocks) if features is None else features  # type: ignore
         self.quantile, self.prior, self.shrinkage, self.granularity = quantile, prior, shrinkage, granularity
         for name in STATE:

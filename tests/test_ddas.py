@@ -228,3 +228,26 @@ def test_one_reference_image_is_too_few(clip, looks):
 def test_an_autoencoder_that_diverges_is_told(clip, looks):
     with pytest.raises(FloatingPointError, match="lower its learning_rate"):
         DDAS(clip, iterations=30, learning_rate=1e30).learn_reference(looks[0])
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"iterations": 0}, {"iterations": -1}, {"iterations": 2.5}, {"reference_iterations": -3}, {"batch_size": 0},
+        {"learning_rate": float("nan")}, {"learning_rate": 0}, {"quantile": 2}, {"quantile": float("nan")},
+        {"threshold": float("nan")}, {"threshold": float("inf")}, {"block": 2}, {"block": -3},
+    ],
+)  # fmt: skip
+def test_choices_that_would_select_all_or_nothing_are_refused(clip, choice):
+    with pytest.raises(ValueError, match=f"{next(iter(choice))} .*not "):
+        DDAS(clip, **choice)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40, 40), (2, 1, 32, 32), (2, 32, 32, 3), (3, 32, 32)])
+def test_images_of_another_size_get_a_sentence(clip, looks, shape):
+    ddas = DDAS(clip, iterations=2)
+    ddas.learn_reference(looks[0])
+    with pytest.raises(
+        ValueError, match="this CLIP takes floating-point numbers, .images, 3, 32, 32.: prepare them with"
+    ):
+        ddas.select(torch.zeros(shape))

@@ -124,6 +124,9 @@ def test_what_it_refuses(clip):
         made.learn_task(dataset(bad), dataset(points((0, 0))))
     with pytest.raises(ValueError, match="granularity is 'sample' or 'batch'"):
         GaussianSelector(clip, granularity="image")
+    for name, value in (("quantile", 1.5), ("shrinkage", "little"), ("prior", -1)):
+        with pytest.raises(ValueError, match=f"{name} of the selector lies between 0 and"):
+            GaussianSelector(clip, **{name: value})
 
 
 def test_features_are_channel_statistics_and_the_unit_feature(clip):

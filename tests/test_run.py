@@ -155,7 +155,7 @@ def test_full_disk_keeps_finished_tasks(clip, tokenizer, small, tmp_path, monkey
     monkeypatch.setattr(LOOP, "save_file", full)
     with pytest.raises(OSError, match="cannot be written .*No space left.*finished tasks are kept"):
         run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
-    assert not list(tmp_path.glob(".part-*"))
+    assert not list(tmp_path.glob(".mini_lib-part-*"))
     monkeypatch.undo()
     run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
 

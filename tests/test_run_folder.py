@@ -75,6 +75,43 @@ def test_starting_anew_sets_the_earlier_run_aside(go, out, monkeypatch):
     assert files(out.with_name("out.1")) == before and out.with_name("out.2").is_dir()
 
 
+@pytest.mark.parametrize("name", ["lock", "running.json", "settings.json"])
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_files_of_somebody_else_with_our_names_are_refused_and_stay(go, tmp_path, name, kind):
+    out, diary = tmp_path / "out", tmp_path / "diary"
+    out.mkdir()
+    diary.write_text('{"my": "diary"}')
+    if kind == "folder":
+        (out / name).mkdir()
+    elif kind == "link":
+        (out / name).symlink_to(diary)
+    else:
+        (out / name).write_text(diary.read_text())
+    for resume in (True, False):
+        with pytest.raises(ValueError, match=f"{name} is somebody else's, and a run needs this name: take"):
+            go(resume=resume)
+    assert diary.read_text() == '{"my": "diary"}' and list(tmp_path.iterdir()) in ([out, diary], [diary, out])
+    assert (out / name).is_dir() if kind == "folder" else (out / name).read_text() == diary.read_text()
+
+
+def test_a_folder_that_holds_more_than_a_run_is_not_set_aside(go, out, tmp_path, monkeypatch):
+    """Its advice leads on: another folder."""
+    go(out=out / "inner")
+    before = files(out)
+    monkeypatch.setattr(LOOP, "_begun", {})
+    with pytest.raises(ValueError, match="holds the run inner, too: it is not set aside. Take another folder"):
+        go(resume=False)
+    monkeypatch.chdir(out / "inner")
+    for place in (".", out / "inner"):
+        with pytest.raises(ValueError, match="holds more than a run, for you work in it: it is not set aside"):
+            go(out=place, resume=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(LOOP.Path, "home", lambda: out / "inner")
+    with pytest.raises(ValueError, match="holds more than a run"):
+        go(out=out / "inner", resume=False)
+    assert files(out) == before
+
+
 def test_the_advice_after_an_interrupt_leads_on(clip, tokenizer, small, tmp_path, monkeypatch):
     """As in notebook 07 with RESUME = False: the second method is interrupted, and its cell is run again."""
     first = run(made(clip, tokenizer, small), small, tmp_path / "first", log=silent, resume=False)
@@ -163,7 +200,7 @@ def test_a_module_among_the_settings_and_what_cannot_be_stored(clip, tokenizer, 
     with pytest.raises(ValueError, match="other settings"):
         run(learner(features=Flat(2.0)), small, tmp_path / "a", log=silent)
     with pytest.raises(ValueError, match="a setting is a complex: take numbers"):
-        run(learner(threshold=1j), small, tmp_path / "b", log=silent)
+        run(learner(alexnet=1j), small, tmp_path / "b", log=silent)
 
 
 def test_another_preprocessing_is_refused(go, out, small):
@@ -187,6 +224,48 @@ def test_the_same_data_elsewhere_is_the_same_run(go, out, small):
 def test_other_settings_are_named(go, out, settings, words):
     with pytest.raises(ValueError, match=words):
         go(**settings)
+
+
+@pytest.mark.parametrize(
+    "file, change, words",
+    [
+        ("settings.json", {"outputs": "abc"}, "other features than then"),
+        ("settings.json", {"outputs": {"a": 1}}, "other features than then"),
+        ("settings.json", {"method_settings": 3}, "method_settings: 3 there"),
+        ("settings.json", {"data": None}, "labels, class names or prompts of .digits. have changed"),
+        ("digests.json", {"matrix.csv": "abc"}, "digests.json is damaged, or was changed"),
+        ("digests.json", {"matrix.csv": ["abc"]}, "digests.json is damaged, or was changed"),
+        ("digests.json", {"validation.csv": {"abc": "1"}}, "digests.json is damaged, or was changed"),
+    ],
+)
+def test_notes_edited_by_hand_get_a_sentence(go, out, file, change, words):
+    content = json.loads((out / file).read_text(encoding="utf-8"))
+    (out / file).write_text(json.dumps(content | change), encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        go()
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoint.safetensors", "matrix.csv", "validation.csv", "settings.json", "digests.json"]
+)
+def test_a_folder_in_the_place_of_a_file_gets_a_sentence(go, out, name):
+    (out / name).unlink()
+    (out / name).mkdir()
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        go()
+
+
+def test_an_earlier_validation_table_is_too_short(go, out):
+    """It is one of this run's own, but lacks the last task: nobody would be told that the task is worse than zero-shot."""
+    digests = json.loads((out / "digests.json").read_text(encoding="utf-8"))["validation.csv"]
+    assert sorted(digests.values()) == [0, 1, 2, 3]
+    table = pd.read_csv(out / "validation.csv", index_col=0)
+    table.iloc[2, 1] = float("nan")
+    content = table.to_csv(lineterminator="\n").encode()
+    assert digests[LOOP._digest(content)] == 2
+    (out / "validation.csv").write_bytes(content)
+    with pytest.raises(ValueError, match="validation.csv is too short"):
+        go()
 
 
 def test_lost_settings_are_not_made_up(go, out):
@@ -370,11 +449,18 @@ def test_files_are_flushed_before_they_take_their_names(go, tmp_path, monkeypatc
 
 
 def test_what_a_kill_left_is_swept(go, out):
-    for name in (".part-abc", ".part-def"):
+    for name in (f"{LOOP.PART}checkpoint.safetensors-abc", f"{LOOP.PART}matrix.csv-def"):
         (out / name).mkdir()
         (out / name / "checkpoint.safetensors").write_bytes(b"half")
+    (out / ".part-two").mkdir()
+    (out / ".part-two/of_my_thesis.tex").write_text("ten years")
     go()
-    assert not list(out.glob(".part-*"))
+    assert not list(out.glob(f"{LOOP.PART}*")) and (out / ".part-two/of_my_thesis.tex").read_text() == "ten years"
+    left = [out / f"{LOOP.PART}{name}-abc" for name in ("a[1].csv", "b.csv")]
+    for folder in left:
+        folder.mkdir()
+    LOOP.sweep(out, "a[1].csv")
+    assert [folder.exists() for folder in left] == [False, True]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
@@ -500,3 +586,44 @@ def test_zero_shot_and_validation_by_hand(clip, tokenizer, small, tmp_path):
     learner = made(clip, tokenizer, small)
     learner.learn(small.tasks[0])
     assert table["learned"].iloc[0] == evaluate(learner, small.tasks[0], small.tasks[0].val)[0]
+
+
+# D. Numbers that would be wrong, and errors that come before hours of work.
+
+
+def of_size(task, part, change):
+    images, labels = getattr(task, part).tensors
+    return replace(task, **{part: TensorDataset(change(images), labels)})
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+@pytest.mark.parametrize(
+    "change", [lambda x: x[..., :24], lambda x: x[:, :1], lambda x: x.permute(0, 2, 3, 1), lambda x: (x * 9).byte()]
+)
+def test_images_that_the_clip_does_not_take_are_told_before_anything_is_learned(go, tmp_path, small, part, change):
+    last = of_size(small.tasks[2], part, change)
+    other = replace(small, tasks=[*small.tasks[:2], last])
+    with pytest.raises(ValueError, match=f"the {part} images of task '{last.name}' are torch.*this CLIP takes"):
+        go(benchmark=other)
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_tells_of_images_that_the_clip_does_not_take(clip, tokenizer, small):
+    method = made(clip, tokenizer, small, name="zero-shot")
+    with pytest.raises(ValueError, match="images of task 'digits' are torch.float32 of shape .*: prepare them with"):
+        evaluate(method, of_size(small.tasks[0], "test", lambda x: x[..., :24]))
+
+
+@pytest.mark.parametrize("name", ["zero-shot", "moe-adapters", "adapter-per-task"])
+def test_a_task_of_the_same_name_with_other_words_is_another_task(clip, tokenizer, small, name):
+    """Its prompts are not taken from memory."""
+    method, task = made(clip, tokenizer, small, name=name), small.tasks[0]
+    method.learn(task)
+    images = torch.stack([task.test[i][0] for i in range(8)])
+    before = method.scores(images, task)
+    turned = method.scores(images, replace(task, classnames=task.classnames[::-1]))
+    assert torch.allclose(turned, before.flip(1), atol=1e-5)
+    assert not torch.allclose(
+        method.scores(images, replace(task, templates=["a bad sketch of the {}, seen twice"])), before
+    )
+    assert torch.equal(method.scores(images, task), before)

@@ -9,23 +9,32 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
-from contextlib import redirect_stdout
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, redirect_stdout
+from functools import cache, partial
 from itertools import cycle, islice
+from multiprocessing import get_context
 from pathlib import Path
 
+import nbformat
 import open_clip
+import pandas as pd
 import torch
 from helpers import silent
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from safetensors import safe_open
 
 from mini_lib import METHODS, cil, make_method, mini_mtil, run
 from mini_lib.embedded import files, pretrain, tiny
 from mini_lib.methods import needs
+from mini_lib.studies import compare
+from mini_lib.studies.contestants import Study
 
 LOOP = sys.modules["mini_lib.run"]
 QUICK = {"iterations": 2, "batch_size": 4}
@@ -92,13 +101,19 @@ def contents(folder):
     return found
 
 
-def streams():
-    """Both kinds of stream, small: name -> benchmark."""
+@cache
+def stream(seed=0, order=1):
+    """A stream of three tasks; drawn once, also for the processes that are forked."""
     mtil = mini_mtil(train_per_class=5, test_per_class=1)
     mtil.tasks = mtil.tasks[:3]
+    return mtil
+
+
+def streams():
+    """Both kinds of stream, small: name -> benchmark."""
     steps = cil("mini", steps=10)
     steps.tasks = steps.tasks[:3]
-    return {"mini": mtil, "cil": steps}
+    return {"mini": stream(), "cil": steps}
 
 
 def campaign(kills, seed, folder, log=print):
@@ -182,7 +197,158 @@ def pretraining(kills, seed, folder, log=print):
     return {"pretraining": done}
 
 
-CAMPAIGNS = {"run": (campaign, 48), "pretrain": (pretraining, 6)}
+SMALL = Study(
+    {name: (name, SETTINGS.get(name, QUICK)) for name in ("moe-adapters", "analytic", "zero-shot")},
+    orders=(1,), seeds=(0,), file="small.csv", benchmark=stream,
+    judges={"moe-adapters": {", known": {"selector": "known"}, ", other": {"block": 0, "iterations": 2}}},
+)  # fmt: skip
+
+
+def comparing(kills, seed, folder, log=print):
+    """The command `compare`, with a small study: it alone is killed, or with all its processes, or one of these."""
+    draw = random.Random(seed)
+
+    def pool(workers, context, initializer, max_tasks_per_child):
+        return ProcessPoolExecutor(workers, get_context("fork"), initializer)  # importing torch anew takes all the time
+
+    def work(out):
+        os.setpgid(0, 0)  # a group of its own, with the processes that it starts
+        compare.STUDIES["small"], compare.ProcessPoolExecutor = lambda: SMALL, pool
+        compare.run_study("small", work=out / "runs", out=out / "table.csv")
+
+    def result(out):
+        table = pd.read_csv(out / "table.csv")
+        runs = {name: kept for name, kept in contents(out / "runs").items() if not name.endswith("digests.json")}
+        return table.drop(columns=["seconds", "peak_memory_mb"]).to_csv(), runs, names(out)
+
+    def names(out):
+        return sorted(str(path.relative_to(out)) for path in out.rglob("*"))
+
+    def emptied(group):
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                os.killpg(group, 0)
+            except ProcessLookupError:
+                return True
+            time.sleep(0.1)
+        return False
+
+    stream(0, 1)  # as `compete` asks for it
+    began = time.monotonic()
+    assert os.waitpid(in_a_child(partial(work, folder / "whole")), 0)[1] == 0
+    whole, seconds, done = result(folder / "whole"), time.monotonic() - began, 0
+    for number in range(kills):
+        out = folder / str(number)
+        for _ in range(draw.choice((1, 1, 2))):
+            pid, kind = in_a_child(partial(work, out)), draw.choice(("alone", "all", "all"))
+            time.sleep(draw.random() * seconds)
+            (os.kill if kind == "alone" else os.killpg)(pid, signal.SIGKILL)
+            done += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+            assert emptied(pid), f"comparing: kill {number} of seed {seed}, {kind}, left processes"
+        assert os.waitpid(in_a_child(partial(work, out)), 0)[1] == 0, f"comparing: kill {number} of seed {seed}"
+        assert result(out) == whole, f"comparing: kill {number} of seed {seed} ends in other files"
+        log(f"{number + 1} of {kills}: comparing, the same to the byte, but for seconds and megabytes")
+    return {"comparing": done}
+
+
+def assignment(path):
+    """The source of a small assignment: 2 points by machine, 5 for a text."""
+    base = {"schema_version": 3, "task": False, "locked": False, "grade": False, "solution": False}
+    cells = [
+        new_code_cell("import math", metadata={"nbgrader": base | {"locked": True, "grade_id": "setup"}}),
+        new_code_cell("def twice(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"),
+        new_code_cell("### BEGIN HIDDEN TESTS\nassert twice(1) == 2\n### END HIDDEN TESTS"),
+        new_markdown_cell("A model answer."),
+    ]
+    marks = {"q1": {"solution": True}, "q1-test": {"grade": True, "locked": True, "points": 2},
+             "q2": {"grade": True, "solution": True, "points": 5}}  # fmt: skip
+    for cell, (name, one) in zip(cells[1:], marks.items()):
+        cell.metadata["nbgrader"] = base | one | {"grade_id": name}
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
+
+
+def examine(job, files, hidden, seconds, sandbox=None):
+    """As mini_lib.course.isolation.examine, with a process that starts at once in the place of Python with torch; what it finds is known."""
+    code = "import ctypes, time; ctypes.CDLL(None).prctl(1, 9); time.sleep(0.5)"
+    from mini_lib.course import isolation
+
+    with isolation._folder() as place:
+        isolation._run([sys.executable, "-I", "-S", "-c", code], b"", place, seconds, sandbox)
+    return isolation.Report(passed={2: "2 * x" in job["cells"][1]["source"]}, ended=True)
+
+
+def grading_course(kills, seed, folder, log=print):
+    """The command `grade`, alone or with its processes; every other time on top of points that were given by hand."""
+    from mini_lib.course import grading, isolation  # they need the extra `course`
+
+    draw, temporary = random.Random(seed), folder / "tmp"
+    temporary.mkdir()
+    tempfile.tempdir = str(temporary)
+    assignment(folder / "T1_small.ipynb")
+    grading.sources = lambda: {"T1": folder / "T1_small.ipynb"}
+    isolation.examine = examine
+
+    def work(out):
+        os.setpgid(0, 0)
+        grading.grade(folder / "submissions", out)
+
+    def graded(out):
+        return os.waitpid(in_a_child(partial(work, out)), 0)[1] == 0
+
+    def result(out):
+        """All files, and all points."""
+        found = {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+        with closing(sqlite3.connect(out / "gradebook.db")) as database:
+            found["gradebook.db"] = database.execute(
+                "select student_id, auto_score, manual_score, needs_manual_grade from grade join submitted_notebook on notebook_id = "
+                "submitted_notebook.id join submitted_assignment on assignment_id = submitted_assignment.id order by 1, 2, 3"
+            ).fetchall()
+        return found, sorted(p.name for p in temporary.iterdir())
+
+    (release,) = grading.make(folder / "release")
+    for student, answer in {"ada": "return 2 * x", "bob": "return 3 * x"}.items():
+        notebook = nbformat.read(release, 4)
+        notebook.cells[1].source = f"def twice(x):\n    {answer}"
+        place = folder / "submissions" / student / "T1"
+        place.mkdir(parents=True)
+        nbformat.write(notebook, place / release.name)
+    began = time.monotonic()
+    assert graded(folder / "whole")
+    seconds, done = time.monotonic() - began, 0
+    shutil.copytree(folder / "whole", folder / "read")
+    with closing(sqlite3.connect(folder / "read/gradebook.db")) as database:
+        database.execute("update grade set manual_score = 4, needs_manual_grade = 0 where auto_score is null")
+        database.commit()
+    shutil.copytree(folder / "read", folder / "whole-read")
+    assert graded(folder / "whole-read")
+    wholes = result(folder / "whole"), result(folder / "whole-read")
+    assert [points for _, points, *_ in wholes[1][0]["gradebook.db"]].count(2) == 1
+    assert [hand for *_, hand, _ in wholes[1][0]["gradebook.db"]].count(4) == 2 and not wholes[0][1]
+    for number in range(kills):
+        out = folder / str(number)
+        if number % 2:
+            shutil.copytree(folder / "read", out)
+        for _ in range(draw.choice((1, 1, 2))):
+            pid, kind = in_a_child(partial(work, out)), draw.choice(("alone", "all"))
+            time.sleep(draw.random() * seconds)
+            (os.kill if kind == "alone" else os.killpg)(pid, signal.SIGKILL)
+            done += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        assert graded(out), f"grading: kill {number} of seed {seed}"
+        assert result(out) == wholes[number % 2], f"grading: kill {number} of seed {seed} ends in other files or points"
+        log(f"{number + 1} of {kills}: grading, the same to the byte")
+    return {"grading": done}
+
+
+CAMPAIGNS = {
+    "run": (campaign, 48),
+    "pretrain": (pretraining, 6),
+    "compare": (comparing, 20),
+    "grade": (grading_course, 20),
+}
 
 
 def main():

@@ -3,7 +3,7 @@
 import json
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -11,13 +11,14 @@ from string import Formatter
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset, get_worker_info
 
 from .files import open_image, same_name, shown
-from .fingerprint import digest, fingerprint, of_transform
+from .fingerprint import digest, fingerprint, item, of_transform
 from .verify import facts
 
 MEMORY = 2**30  # bytes that the remembered images of all data sets take together
@@ -164,6 +165,14 @@ class Benchmark:
     def tested(self, learned: int) -> list[Task]:
         """The tasks as they are tested after `learned` of them were learned: here always all, as in MTIL."""
         return self.tasks
+
+    def first_images(self) -> Iterator[tuple[str, Tensor]]:
+        """The first image of every data set, and whose it is in words. Random transforms draw no numbers for it."""
+        for task in self.tasks:
+            for part in ("train", "val", "test"):
+                dataset = getattr(task, part)
+                if dataset is not None and len(dataset):
+                    yield f"the {part} images of task {task.name!r}", torch.as_tensor(item(dataset, 0)[0])
 
     def fingerprint(self) -> dict[str, str]:
         """What results depend on, in a digest for each task, for "reference" and for "captions".

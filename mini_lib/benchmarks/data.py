@@ -1,10 +1,16 @@
 """Which data sets of MTIL are there, and how to get the others: `python -m mini_lib data --root DIR`."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from . import archives
+from .fingerprint import digest
 from .sources import SOURCES, holds_something, lacking, read
+from .verify import user_folder
 
 
 def state(name: str, root: str | Path) -> tuple[str, list[str]]:
@@ -34,8 +40,38 @@ def fetch(name: str, root: str | Path, log: Callable[[str], object] = print) -> 
     """Download and unpack a data set that is not complete; says what it does, raises nothing.
 
     Archives that are whole are unpacked again, not downloaded again. Nothing is deleted: what is in the way is moved aside.
+    Where another process of this user fetches it just now, nothing is done.
     """
     source, root = SOURCES[name], Path(root).expanduser()
+    with _alone(name, root) as alone:
+        if alone:
+            _fetch(name, source, root, log)
+        else:
+            log(f"{name}: another process fetches it into {root} just now: wait until that ends, then try again")
+
+
+@contextmanager
+def _alone(name: str, root: Path) -> Iterator[bool]:
+    """Whether no other process fetches a data set into this root. The system frees what a dead one held."""
+    held = None
+    with suppress(OSError, RuntimeError, NotImplementedError):  # no home, or no locks there: then nobody is kept out
+        file = user_folder() / "downloads" / f"{name}-{digest(os.path.realpath(root))}.lock"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(file)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            held = None
+            yield False
+            return
+    try:
+        yield True
+    finally:
+        if held:
+            held.release()
+
+
+def _fetch(name, source, root, log):
     try:
         for archive in source.archives:
             archives.fetch(archive, root, log)

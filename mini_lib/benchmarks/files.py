@@ -45,7 +45,10 @@ def suffixes() -> set[str]:
 
 def open_image(file: Any) -> Image.Image:
     """Image.open of a path or an open file, for formats that Pillow decodes by itself."""
-    return Image.open(file, formats=formats())
+    image: Any = Image.open(file, formats=formats())
+    if image.format == "TIFF":  # Pillow then maps no file: the rows of a turned one would get the width of its columns
+        image.load_seek = image.fp.seek
+    return image
 
 
 def shown(path: str | Path) -> str:

@@ -73,13 +73,14 @@ def _sampled(dataset):
         if labels.shape == (length,) and labels.dtype.kind in "iubfU":
             parts.append("\n".join(map(str, labels.tolist())))
     for place in sorted({round(i) for i in np.linspace(0, length - 1, min(length, SAMPLES))}):
-        (image, label), (again, _) = _item(dataset, place), _item(dataset, place)
+        (image, label), (again, _) = item(dataset, place), item(dataset, place)
         same = image.dtype.kind != "O" and np.array_equal(image, again, equal_nan=image.dtype.kind == "f")
         parts += [str(label), image if same else f"{image.dtype} {image.shape}"]
     return digest(*parts)
 
 
-def _item(dataset, place):
+def item(dataset: Any, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image and its label as arrays; what is random in reading them leaves the generators as they were."""
     with _fixed_seeds():
         image, label = dataset[place]
     return _array(image), _array(label)

@@ -170,13 +170,17 @@ def own_white(image) -> int | None:
 # The cache: a file for each folder, {place in the folder: facts}
 
 
-def _cache(folder):
+def user_folder() -> Path:
+    """Where this user's caches and locks lie. Raises RuntimeError where there is no home folder."""
     if os.name == "nt":
         base = os.environ.get("LOCALAPPDATA")
     else:
         base = os.environ.get("XDG_CACHE_HOME")
-    base = Path(base) if base else Path.home() / ".cache"
-    return base / "mini_lib" / "images" / f"{_digest(os.path.abspath(folder).encode('utf-8', 'surrogatepass'))}.json"
+    return (Path(base) if base else Path.home() / ".cache") / "mini_lib"
+
+
+def _cache(folder):
+    return user_folder() / "images" / f"{_digest(os.path.abspath(folder).encode('utf-8', 'surrogatepass'))}.json"
 
 
 def _place(path, folder):

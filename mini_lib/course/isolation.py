@@ -86,10 +86,12 @@ def examine(
 def _folder() -> Iterator[Path]:
     """A new folder with `library`, a copy of this one, and `work`, where a submission may write; removed in the end."""
     for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):  # of a grading process that was killed
+        maker = old.name.removeprefix(PREFIX).partition("-")[0]
         with suppress(OSError):
-            if time.time() - os.lstat(old).st_mtime > DAY:
+            gone = maker.isdecimal() and not psutil.pid_exists(int(maker))
+            if gone or time.time() - os.lstat(old).st_mtime > DAY:
                 shutil.rmtree(old)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
         place = Path(folder).resolve()
         shutil.copytree(PACKAGE, place / "library" / PACKAGE.name)
         (place / "work/tmp").mkdir(parents=True)

@@ -161,7 +161,7 @@ def _draw_evidence(axis, seen, chosen):
     axis.legend(loc="lower right")
 
 
-def _draw_bars(axis, names, values, colours="C0"):
+def _draw_bars(axis, names, values, colours: str | list[str] = "C0"):
     axis.barh(range(len(names)), values, color=colours)
     axis.set_yticks(range(len(names)), [name if len(name) <= 24 else name[:23] + "…" for name in names])
     axis.invert_yaxis()

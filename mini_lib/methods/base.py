@@ -113,8 +113,8 @@ class Method:
     knows_tasks = False  # True where test images are judged by the name of their task
     interrupted = False  # True while a task is learned, and afterwards where that was stopped
     clip: Any
-    _tokens: dict[str, Tensor]
-    _embeddings: dict[tuple[str, int | None], Tensor]
+    _tokens: dict[tuple, Tensor]
+    _embeddings: dict[tuple[tuple, int | None], Tensor]
 
     def __init__(self, clip: nn.Module, tokenizer: Callable, **settings):
         self.settings: Any = self.Settings(**settings)
@@ -165,20 +165,22 @@ class Method:
     @torch.inference_mode(False)  # tokens made within inference_mode could not be trained on later
     def tokens(self, task: Task) -> Tensor:
         """Prompts of a task as tokens (C, K, L), tokenised once."""
-        if task.name not in self._tokens:
-            self._tokens[task.name] = prompts(self.tokenizer, task.classnames, task.templates).to(self.device)
-        return self._tokens[task.name]
+        said = _said_of(task)
+        if said not in self._tokens:
+            self._tokens[said] = prompts(self.tokenizer, task.classnames, task.templates).to(self.device)
+        return self._tokens[said]
 
     def embeddings(self, task: Task, encode_text: Callable[[Tensor], Tensor], key: int | None = None) -> Tensor:
         """The text classifier (C, D) of a task in evaluation; kept until `forget_embeddings`, that of key -1 for good."""
-        if (task.name, key) not in self._embeddings:
+        said = _said_of(task)
+        if (said, key) not in self._embeddings:
             with torch.no_grad():
-                self._embeddings[task.name, key] = class_embeddings(encode_text, self.tokens(task))
-        return self._embeddings[task.name, key]
+                self._embeddings[said, key] = class_embeddings(encode_text, self.tokens(task))
+        return self._embeddings[said, key]
 
     def forget_embeddings(self) -> None:
         """To be called whenever the weights have changed. Those of key -1 are the original CLIP's, which never do."""
-        self._embeddings = {(name, key): kept for (name, key), kept in self._embeddings.items() if key == -1}
+        self._embeddings = {(said, key): kept for (said, key), kept in self._embeddings.items() if key == -1}
 
     def autocast(self) -> torch.autocast:
         """The context in which CLIP's part of a training step is computed, in the precision of the settings."""
@@ -203,6 +205,11 @@ class Method:
             return F.cross_entropy(logits, labels.to(self.device), label_smoothing=label_smoothing)
 
         return loss
+
+
+def _said_of(task):
+    """Whatever prompts depend on: another task may have the same name, and other classes or templates."""
+    return tuple(task.classnames), tuple(task.templates)
 
 
 def code_of(kind: type) -> str:

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from ..benchmarks.base import Benchmark, Task
 from ..clip import load_clip
-from ..run import CHECKPOINT, DIGESTS, SETTINGS, RunFolder, differences, stored
+from ..run import CHECKPOINT, DIGESTS, SETTINGS, RunFolder, Tables, differences, stored
 from .base import Method, make_method, needs
 from .zero_shot import ZeroShot
 
@@ -51,12 +51,13 @@ def load_run(
     """
     folder = _Finished(Path(out))
     held = folder.held()
-    folder.written()
+    folder.begin([SETTINGS])  # its digests are there, and of these settings
     if clip is None:
         clip, preprocess, tokenizer = _clip_of(held, folder.out)
     elif tokenizer is None:
         raise ValueError(f"a CLIP reads prompts by its tokenizer: {PASS}.")
-    tasks = [Task(name, *held["prompts"][name], None, None) for name in held["tasks"]]
+    prompts = ((name, *held["prompts"][name]) for name in held["tasks"])
+    tasks = [Task(name, classnames, templates, None, None) for name, classnames, templates in prompts]
     method = _method_of(held, folder.out, clip, tokenizer, tasks, settings)
     if not (learned := folder.resume(method)[0]):
         raise ValueError(f"{folder.out} holds no {CHECKPOINT}: its first task is not learned yet.")
@@ -68,13 +69,11 @@ class _Finished(RunFolder):
     """A run's folder that is only read: it may lie where nobody can write, and another process may go on with the run."""
 
     def __init__(self, out):
-        self.out, self.again = out, "Take another folder, or run it anew."
+        Tables.__init__(self, out, [], DIGESTS, "", "Take another folder, or run it anew.")
         if not (out / SETTINGS).is_file():
             below = sorted(path.parent.name for path in out.glob(f"*/{SETTINGS}"))
             others = f" The folders in it do: take {' or '.join(str(out / name) for name in below)}." if below else ""
             raise ValueError(f"{out} holds no run, for it has no {SETTINGS}.{others}")
-        if not (out / DIGESTS).is_file():
-            raise ValueError(f"{out} has lost its {DIGESTS}. {self.again}")
 
 
 class Absent(Dataset):

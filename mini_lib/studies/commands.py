@@ -1,4 +1,4 @@
-"""`python -m mini_lib compare | ablations | selectors | cost`: what the notebooks 08 and 11 to 14 read, measured again."""
+"""`python -m mini_lib compare | ablations | selectors | photographs | cost`: what the notebooks 08 and 11 to 15 read, measured again."""
 
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ def add(commands: Any) -> None:
     _add_what(ablations)
     text = "how well the selector tells known images from unknown ones, by features, block, rule and limit"
     commands.add_parser("selectors", help=text, description=text).set_defaults(run=_selectors)
+    _add_photographs(commands)
     _add_cost(commands)
 
 
@@ -50,6 +51,27 @@ def _selectors(options):
     from .selectors import measure_all
 
     measure_all()
+
+
+def _add_photographs(commands):
+    text = "both CLIPs that ship, each selector, on folders of photographs; what is in the CSV is not measured again"
+    photographs = commands.add_parser("photographs", help="the selectors on photographs", description=text)
+    photographs.add_argument("--root", type=Path, required=True, help="the folder with one folder a task")
+    photographs.add_argument("--reference", type=Path, help="the folder of Tiny ImageNet: DDAS with photographs, too")
+    photographs.add_argument("--clips", nargs="+", choices=["tiny", "photo"], default=["tiny", "photo"])
+    photographs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    photographs.add_argument(
+        "--work", type=Path, help="folder of the runs, which go on after a stop; default: runs/photographs"
+    )
+    photographs.add_argument("--out", type=Path, help="the CSV; default: data/results/photographs.csv")
+    photographs.set_defaults(run=_photographs)
+
+
+def _photographs(options):
+    from .photographs import FILE, RUNS, measure_all
+
+    work, out = options.work or RUNS, options.out or FILE
+    measure_all(options.root, options.reference, options.clips, options.seeds, work, out)
 
 
 def _add_cost(commands):

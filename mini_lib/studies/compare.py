@@ -9,9 +9,12 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,10 @@ from ..benchmarks.mini import ORDERS
 from ..clip import load_clip
 from ..ddas import DDAS
 from ..methods import make_method, needs
+from ..methods.routed import TOLD
 from ..metrics import AccuracyMatrix
-from ..run import ROUTING, evaluate, one_writer, replace_file, run, seconds_learned, well_sent
+from ..run import DIGESTS, ROUTING, Tables, evaluate, one_writer, replace_file, run, seconds_learned, sweep, well_sent
+from ..selectors import GaussianSelector
 from ..training import seed_everything
 from . import RESULTS, ROOT
 from .contestants import STUDIES, Study, rates
@@ -75,6 +80,10 @@ def compete(study: Study, name: str, order: int, seed: int, out: str | Path, res
         "peak_memory_mb": peak_memory(),
         "settings": json.dumps(study.contestants[name][1], sort_keys=True),
     }
+    if lacking := [judge.label for judge in judges if judge.matrix.done < matrix.done]:
+        raise ValueError(
+            f"{folder} has lost the results of {name + lacking[0]!r}: move it away, and the run is made anew."
+        )
     results = [(name, matrix, routing)] + [(name + j.label, j.matrix, j.routing) for j in judges]
     table: Any = pd.concat([_tidy(m, routed).assign(method=label, **facts) for label, m, routed in results])
     return table[COLUMNS]
@@ -93,28 +102,44 @@ def peak_memory() -> int | None:
 
 
 class Judge:
-    """The accuracies of a trained learner with its routers chosen in another way; kept in the run's folder.
+    """The accuracies of a trained learner with its routers chosen in another way; kept in the run's folder, with digests.
 
-    how: {"selector": ...} or {"granularity": ...} for the learner's own, or the settings of another `DDAS`, which is not
-    kept: after a stop it learns again what it had learned.
+    how: {"selector": "known" or "none"} or {"granularity": ...} for the learner's own; {"selector": "gaussian"}, or the
+    settings of another `DDAS`, which are not kept: after a stop they learn again what they had learned.
     """
 
-    other: Any  # a DDAS, or None
+    other: Any  # another selector, or None
 
     def __init__(self, label: str, learner: Any, benchmark: Benchmark, folder: Path, how: dict[str, Any]):
         self.label, self.learner, self.benchmark, self.folder, self.how = label, learner, benchmark, folder, how
-        self.other = DDAS(learner.clip, **how) if set(how) - {"selector", "granularity"} else None
-        self.matrix = self._kept("accuracy")
-        self.routing = None
-        if "selector" not in how:  # a stop may have come between the two files
-            self.routing = AccuracyMatrix(self.matrix.tasks, self._kept("routing").values[: self.matrix.done])
+        self.told = how["selector"] if how.get("selector") in TOLD else None
+        self.other, self.taught = None, 0  # tasks that it has learned
+        if how.get("selector") == "gaussian":
+            self.other = GaussianSelector(learner.clip)
+        elif set(how) - {"selector", "granularity"}:
+            self.other = DDAS(learner.clip, **how)
+        self.file = label.strip(", ").replace(", ", "-").replace(" ", "_")
+        self.names = {what: f"{self.file}-{what}.csv" for what in ("accuracy", "routing")}
 
-    def _file(self, what):
-        return self.folder / f"{self.label.strip(', ').replace(', ', '-').replace(' ', '_')}-{what}.csv"
+    @cached_property
+    def tables(self) -> Tables:
+        """Read at the first use, for only then the folder is this run's."""
+        key = json.loads((self.folder / DIGESTS).read_text(encoding="utf-8"))["settings"]
+        again = f"Move {self.folder} away, and the run is made anew."
+        found = Tables(self.folder, [t.name for t in self.benchmark.tasks], f"{self.file}-{DIGESTS}", key, again)
+        found.begin([name for name in self.names.values() if (self.folder / name).exists()])
+        return found
 
-    def _kept(self, what):
-        names = [task.name for task in self.benchmark.tasks]
-        return AccuracyMatrix.from_csv(self._file(what)) if self._file(what).exists() else AccuracyMatrix(names)
+    @cached_property
+    def matrix(self) -> AccuracyMatrix:
+        return self.tables.table(self.names["accuracy"])
+
+    @cached_property
+    def routing(self) -> AccuracyMatrix | None:
+        """None where the learner's own selector is not asked."""
+        if self.told:
+            return None
+        return self.tables.table(self.names["routing"], self.matrix.done)  # a stop may have come between the two files
 
     def after_task(self, learned: int) -> None:
         if learned <= self.matrix.done:
@@ -124,13 +149,13 @@ class Judge:
         results = self._judge()
         if self.routing:
             self.routing.add_row([well_sent(chosen, j, learned - 1) for j, (_, chosen) in enumerate(results)])
-            replace_file(self._file("routing"), self.routing.frame().to_csv)
+            self.tables.write(self.names["routing"], self.routing.frame(), learned)
         self.matrix.add_row([accuracy for accuracy, _ in results])
-        replace_file(self._file("accuracy"), self.matrix.frame().to_csv)
+        self.tables.write(self.names["accuracy"], self.matrix.frame(), learned)
 
     def _judge(self):
         learner, own = self.learner, (self.learner.selector, self.learner.selector.granularity)
-        learner.selector = self.how.get("selector") or self.other or learner.selector
+        learner.selector = self.told or self.other or learner.selector
         own[0].granularity = self.how.get("granularity", "sample")
         try:
             return [evaluate(learner, task) for task in self.benchmark.tasks]
@@ -140,12 +165,13 @@ class Judge:
     def _catch_up(self, learned):
         """Let the other selector learn the tasks up to the newest, from the learner's seeds."""
         seed = self.learner.settings.seed
-        if not self.other.autoencoders:
+        if not self.taught:
             seed_everything(seed)
             self.other.learn_reference(self.benchmark.reference)
-        for i in range(len(self.other.autoencoders) - 1, learned):
+        for i in range(self.taught, learned):
             seed_everything(seed + i)
             self.other.learn_task(self.benchmark.tasks[i].train, self.benchmark.tasks[i].val)
+        self.taught = learned
 
 
 def _tidy(matrix, routing):
@@ -182,7 +208,7 @@ def compare(
     log(f"{len(jobs) - len(due)} of {len(jobs)} runs are done already")
     began, failed = time.monotonic(), []
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers or os.cpu_count(), context, max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count(), context, _end_with_parent, max_tasks_per_child=1) as pool:
         pending = {pool.submit(compete, study, *job, out): job for job in due}
         for i, future in enumerate(as_completed(pending), start=1):
             job = "{}, order {}, seed {}".format(*pending[future])
@@ -201,10 +227,20 @@ def compare(
     return table
 
 
+def _end_with_parent():
+    """Of a worker: it does not go on when the study is killed, and holds the folders that the next call needs."""
+
+    def watch(parent):
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
 def load_results(study: Study, file: Path) -> pd.DataFrame | None:
     """The table of a study's earlier results, or None.
 
-    Raises ValueError where it has other columns, is of another study, or a contestant had other settings then.
+    Raises ValueError where it has other columns, a run without all its lines, is of another study, or a contestant had other settings then.
     """
     if not file.exists():
         return None
@@ -213,6 +249,14 @@ def load_results(study: Study, file: Path) -> pd.DataFrame | None:
         raise ValueError(
             f"{file} has no column {', '.join(missing)}: an older version made it. Move it away and run the study again."
         )
+    for run_of, part in table.groupby(KEY):
+        tasks = set(part.after)
+        whole = sorted(zip(part.after, part.task)) == sorted(product(tasks, tasks))
+        if not (whole and part.accuracy.between(0, 100).all() and part.routed.dropna().between(0, 100).all()):
+            raise ValueError(
+                f"{file}: of the run {run_of} lines are missing, are there twice, or have numbers that are no percentages. "
+                "Delete all lines of that run: it is then taken from its folder, or made anew."
+            )
     labels = {name + label for name in study.contestants for label in ("", *study.judges.get(name, {}))}
     if strangers := sorted(set(table.method) - labels):
         raise ValueError(
@@ -272,6 +316,7 @@ def run_study(
         raise ValueError(f"seeds {seeds}: a seed is a whole number, at least 0.")
     file, work = out or RESULTS / chosen.file, work or RUNS
     with one_writer(work / Path(chosen.file).stem):
+        sweep(file.parent, f"{file.name}-")
         table = compare(
             chosen,
             work,

@@ -24,7 +24,7 @@ class Study:
     """Contestants (name -> method and settings) on MiniMTIL; the results are RESULTS/file.
 
     judges: name of a contestant -> what is added to its name -> how else the same trained learner chooses its routers;
-    settings of `DDAS`, or {"selector": ...}. split: "test", or "val" for choosing hyper-parameters. benchmark(seed, order):
+    see `compare.Judge`. split: "test", or "val" for choosing hyper-parameters. benchmark(seed, order):
     the tasks.
     """
 
@@ -100,7 +100,11 @@ def rivals() -> Study:
     searched = {method: (method, tuned(method)) for method in METHODS}
     searched["fine-tuning, tuned"] = searched["fine-tuning"]
     searched["fine-tuning"] = ("fine-tuning", {"learning_rate": 3e-4})
-    others = {", DDAS decides for a batch": {"granularity": "batch"}, ", without DDAS": {"selector": "none"}}
+    others = {
+        ", Gaussian selector": {"selector": "gaussian"},
+        ", DDAS decides for a batch": {"granularity": "batch"},
+        ", without DDAS": {"selector": "none"},
+    }
     return Study(
         searched,
         orders=(1, 2),

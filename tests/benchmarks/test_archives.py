@@ -229,6 +229,29 @@ def test_a_download_goes_on_where_it_broke_off(tmp_path, server):
     assert everything(tmp_path / "sub") == []
 
 
+def test_two_downloads_at_once_do_not_meet(tmp_path, monkeypatch):
+    """The second would write to the first one's file; another data set, or another folder, is no hindrance."""
+    from mini_lib.benchmarks import data
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
+    done, log = [], []
+    monkeypatch.setattr(data, "_fetch", lambda name, source, root, log: done.append((name, root)))
+    with data._alone("dtd", tmp_path / "root") as first:
+        assert first
+        for name, root in (("dtd", "root"), ("dtd", "root/../root"), ("pets", "root"), ("dtd", "other")):
+            data.fetch(name, tmp_path / root, log.append)
+        assert len(log) == 2 and all("dtd: another process fetches it into" in line for line in log)
+    data.fetch("dtd", tmp_path / "root", log.append)
+    assert (
+        done == [("pets", tmp_path / "root"), ("dtd", tmp_path / "other"), ("dtd", tmp_path / "root")] and len(log) == 2
+    )
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    (tmp_path / "cache").write_text("")  # no place for locks
+    data.fetch("dtd", tmp_path / "root", log.append)
+    assert len(done) == 4
+
+
 def test_a_hostile_archive_in_the_place_of_a_published_one(tmp_path, monkeypatch):
     """Aircraft's, which torchvision would unpack without a filter and without a checksum."""
     from mini_lib.benchmarks.data import fetch as fetch_set

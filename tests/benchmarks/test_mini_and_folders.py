@@ -184,6 +184,24 @@ def test_an_image_is_turned_as_its_camera_noted(tmp_path):
     assert Upright([tmp_path / "1.png"], [0], np.asarray)[0][0].shape == (40, 20, 3)
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_turned_tiff_is_the_picture_turned(tmp_path, mode, compression):
+    """All eight ways. Pillow 13 takes an uncompressed file's rows for columns where it maps the file into memory."""
+    whole = Image.fromarray((np.arange(7 * 12, dtype=np.uint8) * 3).reshape(7, 12))
+    whole = Image.fromarray(np.asarray(whole).astype(np.uint16) * 257) if mode == "I;16" else whole.convert(mode)
+
+    def as_read(picture, **tags):
+        picture.save(tmp_path / "1.tif", compression=compression, **tags)
+        return Upright([tmp_path / "1.tif"], [0], np.asarray, white={"F": 255})[0][0]
+
+    plain = as_read(whole)
+    turns = [lambda x: x, np.fliplr, lambda x: np.rot90(x, 2), np.flipud, lambda x: np.rot90(np.fliplr(x)),
+             lambda x: np.rot90(x, 3), lambda x: np.rot90(np.fliplr(x), 3), np.rot90]  # fmt: skip
+    for noted, turn in enumerate(turns, start=1):
+        assert np.array_equal(as_read(whole, tiffinfo={0x0112: noted}), turn(plain)), noted
+
+
 @pytest.mark.parametrize("arguments, words", [
     ({"tasks": "cars"}, "tasks and templates are lists"), ({"templates": "a {}"}, "tasks and templates are lists"),
     ({"templates": ["a photo"]}, "each template has a {} for the class name"), ({"templates": []}, "one at least is needed"),

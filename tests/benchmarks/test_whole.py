@@ -30,6 +30,28 @@ def test_whole_data_are_accepted(whole):
     require_whole({"pets": {"train": read("pets", whole)[:2], "test": read("pets", whole, "test")[:2]}}, whole)
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_what_systems_leave_behind_changes_nothing(whole, name):
+    """A look into a folder with the Finder leaves .DS_Store there, a NAS @eaDir."""
+    before = [read(name, whole, part) for part in SOURCES[name].sizes]
+    for folder in [
+        p for p in [whole, *whole.rglob("*")] if p.is_dir() and p.is_relative_to(whole / SOURCES[name].folder)
+    ]:
+        (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+        (folder / "Thumbs.db").write_bytes(b"\xd0\xcf")
+        (folder / "@eaDir").mkdir()
+    for part, found in zip(SOURCES[name].sizes, before):
+        images, *others = read(name, whole, part)
+        assert others == [*found[1:]] and (list(map(str, images)) == list(map(str, found[0])))
+
+
+def test_caltech_is_read_as_torchvision_reads_it(whole):
+    from torchvision.datasets import Caltech101
+
+    theirs, ours = Caltech101(str(whole)), SOURCES["caltech101"].dataset(str(whole))
+    assert (ours.categories, ours.index, ours.y) == (theirs.categories, theirs.index, theirs.y)
+
+
 def images(root, name):
     return sorted(p for p in (root / SOURCES[name].folder).rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
 

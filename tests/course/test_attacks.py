@@ -549,13 +549,23 @@ time.sleep(float(sys.argv[2]))
 
 
 def test_leftovers_of_a_kill_are_swept(tmp_path, monkeypatch):
-    old, new = tmp_path / f"{isolation.PREFIX}old", tmp_path / f"{isolation.PREFIX}new"
-    for folder in (old, new):
+    ended = psutil.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = {
+        "old": f"{os.getpid()}-a",
+        "killed": f"{ended.pid}-b",
+        "new": f"{os.getpid()}-c",
+        "another": f"{os.getppid()}-d",
+    }
+    old, killed, new, another = (tmp_path / f"{isolation.PREFIX}{name}" for name in names.values())
+    for folder in (old, killed, new, another):
         (folder / "work").mkdir(parents=True)
     os.utime(old, (0, 0))
     monkeypatch.setattr(isolation.tempfile, "gettempdir", lambda: str(tmp_path))
     with isolation._folder() as place:
-        assert place.parent == tmp_path and new.exists() and not old.exists()
+        assert (
+            place.parent == tmp_path and new.exists() and another.exists() and not old.exists() and not killed.exists()
+        )
     assert not place.exists()
 
 

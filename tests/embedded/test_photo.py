@@ -12,11 +12,13 @@ import torch
 from helpers import SHARED
 from PIL import Image
 
-from mini_lib import MoEClip, load_clip
+from mini_lib import GaussianSelector, MoEClip, load_clip
 from mini_lib.__main__ import main
 from mini_lib.clip import class_embeddings, prompts
 from mini_lib.embedded import photo, photographs
 from mini_lib.embedded.kinds import KINDS
+from mini_lib.embedded.reference import STATISTICS
+from mini_lib.embedded.reference import photographs as photographs_as_reference
 
 ZIPS = SHARED / "data" / "tiny_imagenet_48"
 needs_zips = pytest.mark.skipif(not ZIPS.is_dir(), reason="the photographs are not here (see MOE_SHARED)")
@@ -37,6 +39,20 @@ def test_it_loads_like_the_tiny_one():
     assert not torch.equal(random.visual.proj, clip.visual.proj)
     with pytest.raises(ValueError, match="the photo CLIP has the weights 'embedded' or None"):
         load_clip("photo", pretrained="openai")
+
+
+def test_the_reference_statistics_are_those_of_this_clip():
+    stored, (clip, _, _) = photographs_as_reference(), load_clip("photo")
+    selector = GaussianSelector(clip)
+    selector.learn_reference(stored)
+    assert stored.mean.shape == stored.std.shape == (640,) and (stored.std > 0).all()
+    assert torch.allclose(stored.correlation, stored.correlation.T, atol=1e-3)
+    assert torch.allclose(stored.correlation.diag(), torch.ones(640, dtype=torch.float64), atol=1e-2)
+    assert photo.WEIGHTS.stat().st_size + STATISTICS.stat().st_size <= 8_000_000
+    drawn = selector.distances(torch.rand(8, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    assert drawn.min() > 640  # noise is no photograph: a photograph's distance is about the number of features
+    with pytest.raises(ValueError, match="of another CLIP"):
+        GaussianSelector(load_clip("tiny")[0]).learn_reference(stored)
 
 
 def test_damaged_weights_are_refused(tmp_path):

@@ -185,6 +185,7 @@ def test_what_is_no_run_is_named(out, clip, tokenizer):
     edit(out, lambda settings: settings.update(format=2))
     with pytest.raises(ValueError, match="is no run of this version of mini_lib"):
         load_run(out, clip, tokenizer)
+    edit(out, lambda settings: settings.update(format=LOOP.FORMAT))
     (out / "digests.json").unlink()
     with pytest.raises(ValueError, match="has lost its digests.json"):
         load_run(out, clip, tokenizer)

@@ -11,13 +11,31 @@ import subprocess
 import sys
 from _thread import get_ident
 from collections.abc import Sequence
-from os import devnull, fsdecode, fspath, sep, write
-from os.path import isdir, normcase, realpath
+from importlib.util import find_spec, module_from_spec
+from os import devnull, fspath, sep, write
 from pathlib import PosixPath, WindowsPath
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 __builtins__ = dict(vars(builtins))  # functions below keep these, whatever becomes of the others
+
+
+def _apart(name: str, **others: Any) -> Any:
+    """A second copy of a module of Python's own, with these in it, whose functions nobody else can change."""
+    spec: Any = find_spec(name)
+    module: Any = module_from_spec(spec)
+    module.__builtins__ = dict(vars(builtins))
+    spec.loader.exec_module(module)
+    vars(module).update(others)
+    return module
+
+
+_system = SimpleNamespace(**vars(os))
+_stat = _apart("stat")
+_common = _apart("genericpath", os=_system, stat=_stat)
+_shared = {name: one for name, one in vars(_common).items() if not name.startswith("__")}
+_paths = _apart(os.path.__name__, **{"genericpath": _common, **_shared})
+isdir, normcase, realpath = _paths.isdir, _paths.normcase, _paths.realpath
 
 # Events of https://docs.python.org/3/library/audit_events.html. Of the first ones two arguments are paths, of the next one.
 MOVES = frozenset(("os.rename", "os.link", "os.symlink"))
@@ -36,7 +54,9 @@ INSIDE = frozenset(
 FORK = "_posixsubprocess"
 LIBRARIES = re.compile(r"(\w*openblas|MKL|mkl|omp|kmp|bli|flexiblas)_")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+ENCODING, ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 PARTS = ("__code__", "__defaults__", "__kwdefaults__")  # of a function
+PROCESS = re.compile(r"/proc/(\d+)(/.*)?$")
 KNOWN = (str, bytes, int, type(None), PosixPath, WindowsPath, FunctionType)  # others could run code when looked at
 
 
@@ -52,7 +72,7 @@ class Guard:
         self.hidden, self.shown = rest[: len(hidden)], rest[len(hidden) :]
 
     def _path(self, value: Any) -> str:
-        return realpath(fsdecode(fspath(value)))
+        return realpath(_text(value))
 
     def _within(self, path: str, folders: Sequence[str]) -> bool:
         path = normcase(path)
@@ -60,7 +80,7 @@ class Guard:
 
     def _secret(self, path: str) -> bool:
         """Whether a file or folder may not even be read."""
-        process = re.match(r"/proc/(\d+)(/.*)?$", path)
+        process = PROCESS.match(path)
         if process:
             return int(process[1]) != self.own or path.endswith("/mem")
         return self._within(path, self.hidden) and not self._within(path, self.shown)
@@ -83,7 +103,7 @@ class Guard:
             outside = [path for path in paths[event == "os.symlink" :] if not self._within(path, [self.work])]
             return f"to change {_short(outside[0])}" if outside else None
         elif event == "sqlite3.connect":
-            name = fsdecode(fspath(args[0])).removeprefix("file:").partition("?")[0]
+            name = _text(args[0]).removeprefix("file:").partition("?")[0]
             path = self._path(name)
             return None if name in ("", ":memory:") or self._within(path, [self.work]) else f"to open {_short(path)}"
         elif event in PROCESSES or (event == "os.kill" and first != self.own):
@@ -125,6 +145,12 @@ class Guard:
                 vars(module).pop(name, None)
         # The error's traceback shows the hook's frame to whoever catches it: no way may lead from there to this guard.
         sys.addaudithook(FunctionType(_hook.__code__, {"__builtins__": {}}, argdefs=(self.check, PermissionError)))
+
+
+def _text(value: Any) -> str:
+    """A path as a text; os.fsdecode asks another function, which can be replaced."""
+    value = fspath(value)
+    return value if type(value) is str else value.decode(ENCODING, ERRORS)
 
 
 def _hook(event, args, check, error):
