@@ -47,6 +47,7 @@ __all__ = [
     "evaluate",
     "folders",
     "load_clip",
+    "load_run",
     "make_method",
     "mini_mtil",
     "mtil",
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from .benchmarks import Benchmark, Task, cil, folders, mini_mtil, mtil
     from .clip import load_clip
     from .ddas import DDAS
-    from .methods import METHODS, Method, make_method, register
+    from .methods import METHODS, Method, load_run, make_method, register
     from .metrics import AccuracyMatrix
     from .moe import MoEClip
     from .run import evaluate, run
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     ".benchmarks": ("Benchmark", "Task", "cil", "folders", "mini_mtil", "mtil"),
-    ".methods": ("METHODS", "Method", "make_method", "register"),
+    ".methods": ("METHODS", "Method", "load_run", "make_method", "register"),
     ".clip": ("load_clip",),
     ".ddas": ("DDAS",),
     ".metrics": ("AccuracyMatrix",),

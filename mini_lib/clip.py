@@ -28,14 +28,14 @@ def load_clip(name: str = "tiny", pretrained: str | None = "embedded") -> tuple[
     that open_clip lists. pretrained: for the latter, a tag of open_clip ("openai"), a file of weights, or None for random
     weights. A tag brings the activation (QuickGELU for OpenAI's) and the preprocessing that its weights were trained with,
     and so does a file that is named after one, such as openai.safetensors. Any other file does not say so, hence a warning
-    where it matters.
+    where it matters. The CLIP notes in `source` how it was loaded, for `load_run`.
     Raises ValueError for a name, a tag or a file that does not fit, OSError where the weights cannot be had.
     """
     if name in EMBEDDED:
         if pretrained not in ("embedded", None):
             raise ValueError(f"the {name} CLIP has the weights 'embedded' or None (random), not {pretrained!r}.")
-        ours = EMBEDDED[name]
-        clip = ours.load() if pretrained else ours.build()
+        ours, file = EMBEDDED[name], None
+        clip: Any = ours.load() if pretrained else ours.build()
         mean, std = (ours.MEAN,) * 3, (ours.STD,) * 3
         preprocess: Any = open_clip.image_transform(ours.SIZE, is_train=False, mean=mean, std=std)
         tokenizer = open_clip.get_tokenizer("ViT-B-32")
@@ -50,7 +50,8 @@ def load_clip(name: str = "tiny", pretrained: str | None = "embedded") -> tuple[
         if "hf_model_name" in config["text_cfg"]:
             raise ValueError(NO_BLOCKS.format("text"))
         tokenizer = _tokenizer(name)
-        clip, preprocess = _open_clip_model(name, pretrained)
+        clip, preprocess, file = _open_clip_model(name, pretrained)
+    clip.source = {"name": name, "pretrained": file or pretrained}
     for parameter in clip.parameters():
         parameter.requires_grad_(False)
     return clip.eval(), preprocess, tokenizer
@@ -74,7 +75,7 @@ LOOKS = ("mean", "std", "interpolation", "resize_mode")  # what a tag says of th
 
 
 def _open_clip_model(name, pretrained):
-    """A model of open_clip and its preprocessing, with the weights, activation and preprocessing that belong together."""
+    """A model of open_clip, its preprocessing, and its file; weights, activation and preprocessing belong together."""
     tags = {tag: open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)}
     config: Any = open_clip.get_model_config(name)
     tag, file = pretrained, None
@@ -101,7 +102,7 @@ def _open_clip_model(name, pretrained):
             _load_weights(clip, name, downloaded, True)
         except ValueError as error:
             raise OSError(f"{error} It was downloaded: delete {downloaded.resolve()} and try again.") from error
-    return clip, preprocess
+    return clip, preprocess, file and str(file.resolve())
 
 
 def _without_a_tag(name, config, tags, file):

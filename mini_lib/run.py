@@ -37,7 +37,7 @@ CHECKPOINT, MATRIX, ROUTING, VALIDATION = "checkpoint.safetensors", "matrix.csv"
 SETTINGS, DIGESTS = "settings.json", "digests.json"  # what the run is, and what its files ought to be
 LOCK, HOLDER = "lock", "running.json"  # while a process writes here: the system's lock, and whose it is
 PART = ".mini_lib-part-"  # folders of files that are being written; nobody else's begin so, for leftovers are removed
-FORMAT = 2  # of the folder; 1 had no digests
+FORMAT = 3  # of the folder; 1 had no digests, 2 no class names
 TOLERANCE = 1e-3  # between two machines' outputs of one model
 _begun: dict[Path, str] = {}  # folders that this process has written to -> which run it is
 
@@ -135,12 +135,12 @@ def run(
     method.settings.check_tasks(names)
     for whose, image in benchmark.first_images():
         check_images(method.clip, image[None], whose)
-    settings = json.loads(json.dumps(_identity(method, benchmark), default=_stored))
+    settings = json.loads(json.dumps(_identity(method, benchmark), default=stored))
     if not resume and _begun.get(out.resolve()) != _key(settings):
         _set_aside(out, log)
     with one_writer(out, log):
         _begun[out.resolve()] = _key(settings)
-        folder = _Folder(out, settings, names, log)
+        folder = RunFolder(out, settings, names, log)
         return _go_on(method, benchmark, folder, log, after_task)
 
 
@@ -262,6 +262,8 @@ def _identity(method, benchmark):
         "benchmark_settings": benchmark.settings,
         "tasks": [task.name for task in benchmark.tasks],
         "data": benchmark.fingerprint(),
+        "prompts": {task.name: [task.classnames, task.templates] for task in benchmark.tasks},
+        "clip_source": getattr(method.clip, "source", None),  # for `load_run`
         "made_with": {
             "mini_lib": __version__,
             "python": platform.python_version(),
@@ -272,7 +274,7 @@ def _identity(method, benchmark):
     }
 
 
-def _stored(value):
+def stored(value: Any) -> str:
     """What settings.json holds of a setting that is no number, text, list or mapping."""
     if isinstance(value, nn.Module):
         return f"{type(value).__name__} {checksum(value)}"
@@ -281,7 +283,7 @@ def _stored(value):
     )
 
 
-def _differences(held, now):
+def differences(held: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
     """What two identities do not share, a phrase each; and what was only made with something else."""
 
     def flat(settings):
@@ -297,7 +299,9 @@ def _differences(held, now):
     other, noted = [], []
     for key in sorted({*before, *after}):
         a, b = before.get(key), after.get(key)
-        if a == b or (key == "method_code" and None in (a, b)):  # the notebook's own class, and the library's
+        if a == b or key.startswith("clip_source"):  # the same weights may lie elsewhere
+            continue
+        if key == "method_code" and None in (a, b):  # the notebook's own class, and the library's
             continue
         if key.startswith("made_with."):
             noted.append(f"{key.removeprefix('made_with.')} {a} then, {b} now")
@@ -306,9 +310,10 @@ def _differences(held, now):
                 other.append("the model computes other features than then: another architecture or activation")
         elif key.startswith("given."):
             other.append(f"the method was given other {key.removeprefix('given.')}")
-        elif key.startswith("data."):
-            what = key.removeprefix("data.")
-            other.append(f"images, their preprocessing, labels, class names or prompts of {what!r} have changed")
+        elif key.startswith(("data.", "prompts.")):
+            what = key.split(".", 1)[1]
+            phrase = f"images, their preprocessing, labels, class names or prompts of {what!r} have changed"
+            other += [phrase] if phrase not in other else []
         elif not (key.startswith("benchmark_settings.") and _is_place(a) and _is_place(b)):  # same data elsewhere
             other.append(f"{key}: {a!r} there, {b!r} now")
     return other, noted
@@ -328,7 +333,8 @@ def _is_place(value):
 
 def _key(settings):
     """A digest of an identity, but for what is only noted in it."""
-    return _digest(json.dumps({k: v for k, v in settings.items() if k != "made_with"}, sort_keys=True).encode())
+    known = {k: v for k, v in settings.items() if k not in ("made_with", "clip_source")}
+    return _digest(json.dumps(known, sort_keys=True).encode())
 
 
 def _digest(content: bytes) -> str:
@@ -532,7 +538,7 @@ class Tables:
         return AccuracyMatrix(self.tasks, () if table is None else table.to_numpy()[:rows])
 
 
-class _Folder(Tables):
+class RunFolder(Tables):
     """A run's folder: whether it is this run's, and whether each file in it is what was written."""
 
     def __init__(self, out, settings, tasks, log):
@@ -551,7 +557,8 @@ class _Folder(Tables):
             self._write_json(SETTINGS, settings)
         self.begin(results)
 
-    def _compare(self, settings, log):
+    def held(self) -> dict[str, Any]:
+        """The settings that lie there, by which all else there is known."""
         if not _is_run(self.out):
             raise ValueError(
                 f"{self.out / SETTINGS} is somebody else's, and a run needs this name: take another folder."
@@ -561,12 +568,15 @@ class _Folder(Tables):
             raise ValueError(
                 f"{self.out} is no run of this version of mini_lib: go on with the version that made it. {self.again}"
             )
-        other, noted = _differences(held, settings)
+        self.key = _key(held)
+        return held
+
+    def _compare(self, settings, log):
+        other, noted = differences(self.held(), settings)
         if other:
             raise ValueError(f"{self.out} holds a run of other settings ({'; '.join(other)}). {self.again}")
         if noted:
             log(f"{self.out} was begun with {'; '.join(noted)}: the last digits of what follows may differ")
-        self.key = _key(held)
 
     def save(self, method: Any, learned: int, seconds: float) -> None:
         """Write the checkpoint."""

@@ -20,8 +20,8 @@ GROUND = {
 FLOORS = {"ground": 0, "embedded": 0, "benchmarks": 1, "methods": 2, "studies": 3, "course": 4}
 FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = (
-    "execute", "assignments", "grade", "book", "check", "notebooks", "compare", "ablations", "selectors", "photographs", "cost", "data",
-    "pretrain",
+    "execute", "predict", "assignments", "grade", "book", "check", "notebooks", "compare", "ablations", "selectors", "photographs",
+    "cost", "data", "pretrain",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from PIL import __version__ as pillow
 from ..training import progress
 from .files import open_image, shown
 
+UNKNOWN = "it is no kind of image that Pillow decodes"
 NAMED = 20  # damaged files that an error names
 
 
@@ -50,7 +51,7 @@ def examine(folders: Mapping[Path, Sequence[Path | str]], advice: str) -> None:
     """
     damaged = {}
     for folder, paths in folders.items():
-        damaged |= _examine(folder, paths)
+        damaged |= find_damaged(folder, paths)
     if damaged:
         lines = [f"\n- {shown(p)} cannot be read as an image ({why})" for p, why in list(damaged.items())[:NAMED]]
         more = f"\n- and {len(damaged) - NAMED:,} more" if len(damaged) > NAMED else ""
@@ -66,8 +67,8 @@ def facts(path: Path | str) -> Facts:
     return _known[key]
 
 
-def _examine(folder, paths):
-    """{path: what is wrong with it}."""
+def find_damaged(folder: Path, paths: Sequence[Path | str]) -> dict[Path | str, str]:
+    """Open each image as `examine` does; {path: what is wrong with it} of those that cannot be read."""
     stamps, damaged = {}, {}
     for path in paths:
         try:
@@ -139,7 +140,7 @@ def _look(path, stamp):
             return Facts(stamp, _digest(content), True, depth, top)
     except UnidentifiedImageError:
         text = content[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"<head"))
-        return "it is a web page or a drawing in XML" if text else "it is no kind of image that Pillow decodes"
+        return "it is a web page or a drawing in XML" if text else UNKNOWN
     except Exception as error:  # a damaged file can make Pillow raise anything
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
 

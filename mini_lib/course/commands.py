@@ -1,4 +1,4 @@
-"""`python -m mini_lib execute | assignments | grade | book | check | notebooks`: running the course and teaching with it."""
+"""`python -m mini_lib execute | predict | assignments | grade | book | check | notebooks`: running the course and teaching with it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ from typing import Any
 def add(commands: Any) -> None:
     """Add this room's commands to the front door's."""
     _add_execute(commands)
+    _add_predict(commands)
     text = "write the students' versions of the graded assignments to build/assignments/release/"
     commands.add_parser("assignments", help=text, description=text).set_defaults(run=_assignments)
     text = "run and grade FOLDER/<student>/<assignment>/<notebook>.ipynb; points and feedback go to build/assignments/"
@@ -55,6 +56,29 @@ def _execute(options):
     from .execute import execute
 
     execute(options.notebook, options.parameters, options.changes)
+
+
+def _add_predict(commands):
+    text = (
+        "ask a finished run about pictures: prints for each the class, how sure it is of it among the names that it may "
+        "choose from, and the task that its selector chose; exit code 1 where a picture cannot be read"
+    )
+    predict = commands.add_parser("predict", help="ask a finished run about pictures", description=text)
+    predict.add_argument(
+        "out", type=Path, metavar="OUT", help="the folder of the run, such as runs/folders/moe-adapters"
+    )
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="a picture, or a folder of pictures")
+    predict.add_argument("--names", metavar="A,B,C", help="the names to choose from; default: those of the task chosen")
+    predict.add_argument("--task", metavar="NAME", help="the pictures' task, for methods that must be told it")
+    predict.add_argument("--csv", type=Path, metavar="FILE", help="write file, task, name and percent there, too")
+    predict.set_defaults(run=_predict)
+
+
+def _predict(options):
+    from ..methods.predict import answer
+
+    names = options.names and [name.strip() for name in options.names.split(",") if name.strip()]
+    return answer(options.out, options.images, options.task, names, options.csv)
 
 
 def _assignments(options):

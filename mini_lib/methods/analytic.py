@@ -80,6 +80,11 @@ class Analytic(Routed):
         share = self.settings.share
         return share * (self.features(images) @ columns).float() + (1 - share) * zero_shot
 
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """The scores estimate probabilities already: what is negative counts as 0, and the sum is made 1."""
+        positive = scores.clamp(min=1e-9)
+        return positive / positive.sum(dim=1, keepdim=True)
+
     def state_dict(self) -> dict[str, Tensor]:
         learned = {f"first.{task}": torch.tensor(column) for task, column in self.first.items()}
         return {"inverse": self.inverse, "weights": self.weights, **learned, **self.selector_state()}

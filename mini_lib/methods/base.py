@@ -145,6 +145,10 @@ class Method:
     def scores(self, images: Tensor, task: Task) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not say how it scores images.")
 
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """How sure the method is of each class, (B, C) -> (B, C), rows of sum 1: the softmax, for scores are CLIP's logits."""
+        return scores.softmax(dim=1)
+
     def state_dict(self) -> dict[str, Tensor]:
         return {}
 
