@@ -160,7 +160,8 @@ class Class:
         return path
 
     def grade(self, **settings):
-        rows = grading.grade(self.folder, self.out, cell_seconds=20, submission_seconds=60, **settings)
+        settings = {"cell_seconds": 20, "submission_seconds": 60} | settings
+        rows = grading.grade(self.folder, self.out, **settings)
         return {row["student"]: row for row in rows}
 
 
@@ -507,6 +508,21 @@ def test_points_by_hand_stay_and_nothing_is_run_twice(course, monkeypatch):
         database.execute("update grade set manual_score = 4, needs_manual_grade = 0 where auto_score is null")
     (row,) = course.grade().values()
     assert (row["points"], row["written"], row["to_read"]) == ("6", "4", 1)
+
+
+@needs_nbgrader
+def test_a_loop_is_stopped(course):
+    course.hand_in("loops", q2=ZERO + "\nwhile True:\n    pass")
+    (row,) = course.grade(cell_seconds=2).values()
+    assert row["points"] == "2" and row["remark"] == "1 cell ran too long and was stopped."
+
+
+@needs_nbgrader
+def test_a_loop_that_cannot_be_interrupted_ends_its_submission(course):
+    deaf = "\nimport signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    time.sleep(1)"
+    course.hand_in("stubborn", q2=ZERO + deaf)
+    (row,) = course.grade(cell_seconds=1, submission_seconds=10).values()
+    assert "stopped after 10 seconds" in row["remark"] and "points" not in row
 
 
 @needs_nbgrader
