@@ -22,7 +22,10 @@ ORDERS = {
     2: ("neon", "chalk", "gems", "plates", "sketch", "fabric", "digits"),
 }
 
-BEFORE, AFTER = np.arange(-1, SIZE - 1).clip(0), np.arange(1, SIZE + 1).clip(max=SIZE - 1)  # neighbours; none at an edge
+BEFORE, AFTER = (
+    np.arange(-1, SIZE - 1).clip(0),
+    np.arange(1, SIZE + 1).clip(max=SIZE - 1),
+)  # neighbours; none at an edge
 
 
 def clouds(rng: np.random.Generator, cells: int, strength: float) -> np.ndarray:
