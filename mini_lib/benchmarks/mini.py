@@ -22,10 +22,8 @@ ORDERS = {
     2: ("neon", "chalk", "gems", "plates", "sketch", "fabric", "digits"),
 }
 
-BEFORE, AFTER = (
-    np.arange(-1, SIZE - 1).clip(0),
-    np.arange(1, SIZE + 1).clip(max=SIZE - 1),
-)  # neighbours; none at an edge
+# The neighbours of each row or column; at an edge it is its own.
+BEFORE, AFTER = np.arange(-1, SIZE - 1).clip(min=0), np.arange(1, SIZE + 1).clip(max=SIZE - 1)
 
 
 def clouds(rng: np.random.Generator, cells: int, strength: float) -> np.ndarray:
