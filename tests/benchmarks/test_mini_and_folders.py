@@ -77,14 +77,14 @@ def test_mini_mtil_refuses(arguments, words):
 
 @pytest.mark.slow
 def test_twelve_tasks_are_minimtil_and_five_more():
-    benchmark, mini = twelve_tasks(seed=1, order=2), mini_mtil(seed=1, order=2)
+    benchmark, mini = twelve_tasks(seed=3, order=2), mini_mtil(seed=3, order=2)  # the seed of above: drawn already
     assert [task.name for task in benchmark.tasks] == [*ORDERS[2], *MORE] and len(MORE) == 5
     for task, of_mini in zip(benchmark.tasks, mini.tasks):
         assert torch.equal(task.train.tensors[0], of_mini.train.tensors[0])
     for task in benchmark.tasks[7:]:
         assert len(task.classnames) == 10 and [len(p) for p in (task.train, task.val, task.test)] == [800, 200, 500]
         assert torch.bincount(task.val[:][1]).tolist() == [20] * 10
-    again, other = twelve_tasks(seed=1).tasks[-1].test[:][0], twelve_tasks(seed=0).tasks[-1].test[:][0]
+    again, other = twelve_tasks(seed=3).tasks[-1].test[:][0], twelve_tasks(seed=0).tasks[-1].test[:][0]
     assert torch.equal(again, benchmark.tasks[-1].test[:][0]) and not torch.equal(again, other)
 
 
