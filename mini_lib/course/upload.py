@@ -158,7 +158,7 @@ def _draw_evidence(axis, seen, chosen):
     _draw_bars(axis, seen.names, seen.values, ["C0" if name == chosen else "0.75" for name in seen.names])
     axis.scatter(seen.limits, range(len(seen.names)), marker="|", s=200, color="C3", label="limit", zorder=3)
     axis.set(xlabel=seen.what)
-    axis.legend(loc="lower right")
+    axis.legend(loc="best")
 
 
 def _draw_bars(axis, names, values, colours: str | list[str] = "C0"):
