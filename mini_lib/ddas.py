@@ -138,11 +138,10 @@ def select_below(errors: Tensor, threshold: float) -> Tensor:
 
 
 def select_calibrated(errors: Tensor, limits: Tensor | float) -> Tensor:
-    """A better rule, "ratio": errors relative to the reference's, against a limit for each task.
+    """The better rule: errors relative to the reference's, against a limit for each task.
 
     errors (N, 1 + T), limits (T,) -> LongTensor (N,). An image that is hard for every autoencoder is no longer
-    mistaken for an unknown one, and no number has to fit all tasks. Where limits differ much, as on photographs, the task
-    with the widest limit takes the images of the others: see `select_within`.
+    mistaken for an unknown one, and no number has to fit all tasks.
     """
     if errors.shape[1] == 1:
         return errors.new_full((len(errors),), -1, dtype=torch.long)
@@ -152,9 +151,10 @@ def select_calibrated(errors: Tensor, limits: Tensor | float) -> Tensor:
 
 
 def select_within(errors: Tensor, limits: Tensor | float) -> Tensor:
-    """The rule "limits": among the tasks within their limit, the one with the least error; else none. Built in notebook 15.
+    """The rule "limits": among the tasks within their limit, the one with the least error; else none.
 
-    errors (N, 1 + T), limits (T,) of the errors relative to the reference's, as in `select_calibrated` -> LongTensor (N,)
+    errors (N, 1 + T), limits (T,) of the errors relative to the reference's -> LongTensor (N,). Where limits differ much, as
+    on photographs, the task with the widest limit takes the others' images by `select_calibrated`.
     """
     if errors.shape[1] == 1:
         return errors.new_full((len(errors),), -1, dtype=torch.long)

@@ -346,7 +346,7 @@ def digest_of_checkpoint(state: dict[str, Tensor], facts: dict[str, str]) -> str
     value = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in sorted(state.items()):
         value.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        value.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
+        value.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return value.hexdigest()[:32]
 
 

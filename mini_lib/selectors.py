@@ -1,4 +1,4 @@
-"""Selectors: which learned task does an image belong to, if any? In closed form, without training. Built in notebook 15.
+"""Selectors: which learned task does an image belong to, if any? In closed form, without training.
 
 A selector has learn_reference(reference), learn_task(train, held_out), select(images) -> LongTensor (B,) with -1 for the
 original CLIP, granularity "sample" or "batch", and selector_state_dict / load_selector_state_dict. `DDAS`, the paper's, is
@@ -185,8 +185,16 @@ class GaussianSelector(nn.Module):
         return self._distances_of(self.extract(images))
 
     def _distances_of(self, features):
+        if self.mean is None:
+            raise RuntimeError(
+                "the selector has learned nothing yet: call learn_reference, then learn_task for each task."
+            )
         if self._factor is None:
-            self._factor = torch.linalg.cholesky(self.covariance())
+            self._factor, failed = torch.linalg.cholesky_ex(self.covariance())
+            if failed:
+                raise ValueError(
+                    "the covariance of the features has no inverse: are the images all alike, or shrinkage 0?"
+                )
         centres = torch.cat([self.background, self.means])
         white, centres = (torch.linalg.solve_triangular(self._factor, x.T, upper=False).T for x in (features, centres))
         squared = torch.cdist(white, centres).square()

@@ -116,6 +116,13 @@ def test_its_state_gives_it_back_to_the_bit():
 
 def test_what_it_refuses(clip):
     made = GaussianSelector(None, Plain())
+    with pytest.raises(RuntimeError, match="has learned nothing yet: call learn_reference"):
+        made.select(torch.zeros(2, 2, 1, 1))
+    alike = dataset(torch.ones(60, 2))
+    made.learn_reference(alike)
+    with pytest.raises(ValueError, match="are the images all alike"):
+        made.learn_task(alike, alike)
+    made = GaussianSelector(None, Plain())
     with pytest.raises(RuntimeError, match="call learn_reference before learn_task"):
         made.learn_task(dataset(points((0, 0))), dataset(points((0, 0))))
     made.learn_reference(dataset(points((0, 0))))

@@ -82,6 +82,17 @@ class Caltech101:
         self.index = [number for count in counts for number in range(1, count + 1)]
         self.y = [label for label, count in enumerate(counts) for _ in range(count)]
 
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+class EuroSAT(datasets.EuroSAT):
+    """torchvision's, which takes @eaDir and the like for a class."""
+
+    def find_classes(self, directory: Any) -> tuple[list[str], dict[str, int]]:
+        names = [folder.name for folder in subfolders(Path(directory))]
+        return names, {name: i for i, name in enumerate(names)}
+
 
 class Flowers(datasets.Flowers102):
     """torchvision's, whose checksums of the label files count for published data alone."""
@@ -387,7 +398,7 @@ SOURCES = {
         split_file="split_zhou_DescribableTextures.json",
     ),
     "eurosat": Source(
-        datasets.EuroSAT, _samples, parts={}, sizes={"train": 21600, "test": 5400}, classes=10,
+        EuroSAT, _samples, parts={}, sizes={"train": 21600, "test": 5400}, classes=10,
         templates=tuple(f"a centered satellite photo of {a}{{}}." for a in ("", "a ", "the ")),
         folder="eurosat", needs=("2750",), images="eurosat/2750",
         archives=(

@@ -101,7 +101,6 @@ def rivals() -> Study:
     searched["fine-tuning, tuned"] = searched["fine-tuning"]
     searched["fine-tuning"] = ("fine-tuning", {"learning_rate": 3e-4})
     others = {
-        ", Gaussian selector": {"selector": "gaussian"},
         ", DDAS decides for a batch": {"granularity": "batch"},
         ", without DDAS": {"selector": "none"},
     }

@@ -135,7 +135,7 @@ def test_what_another_selector_found_is_not_taken_from_others(judged, tmp_path, 
     ):
         judged("other")
     kept = file.read_bytes()
-    file.write_bytes(kept.replace(b"50.0", b"60.0"))
+    file.write_bytes(kept.replace(b"0.0", b"1.0", 1))
     with pytest.raises(ValueError, match=f"{name} is damaged, or was changed"):
         judged()
     file.write_bytes(kept)
