@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-STEPS = {"tiny": 4500, "photo": 8000}  # of the weights that ship
+STEPS = {"tiny": 4500, "photo": 20000}  # of the weights that ship
 
 
 def add(commands: Any) -> None:

@@ -317,4 +317,4 @@ def test_it_names_photographs():
     text = class_embeddings(clip.encode_text, prompts(tokenizer, names, ["a photo of a {}."]))
     with torch.no_grad():
         right = (clip.encode_image(batch) @ text.T).argmax(1) == torch.tensor([label for _, label in files])
-    assert right.float().mean() >= 0.38
+    assert right.float().mean() >= 0.4
