@@ -311,15 +311,20 @@ def grading_course(kills, seed, folder, log=print):
         found = {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
         with closing(sqlite3.connect(out / "gradebook.db")) as database:
             found["gradebook.db"] = database.execute(
-                "select student_id, auto_score, manual_score, needs_manual_grade from grade join submitted_notebook on notebook_id = "
-                "submitted_notebook.id join submitted_assignment on assignment_id = submitted_assignment.id order by 1, 2, 3"
+                "select student_id, auto_score, manual_score, needs_manual_grade from grade "
+                "join submitted_notebook on grade.notebook_id = submitted_notebook.id "
+                "join submitted_assignment on submitted_notebook.assignment_id = submitted_assignment.id order by 1, 2, 3"
             ).fetchall()
-        return found, sorted(p.name for p in temporary.iterdir())
+        ours = sorted(p.name for p in temporary.glob(f"{isolation.PREFIX}*"))  # Jupyter leaves folders of its own there
+        return found, ours
 
     (release,) = grading.make(folder / "release")
     for student, answer in {"ada": "return 2 * x", "bob": "return 3 * x"}.items():
         notebook = nbformat.read(release, 4)
         notebook.cells[1].source = f"def twice(x):\n    {answer}"
+        for cell in notebook.cells:  # what is left as it was handed out gets no points without being read
+            if cell.cell_type == "markdown" and cell.metadata.get("nbgrader", {}).get("solution"):
+                cell.source = "Because it is so."
         place = folder / "submissions" / student / "T1"
         place.mkdir(parents=True)
         nbformat.write(notebook, place / release.name)
