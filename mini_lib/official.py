@@ -102,7 +102,9 @@ AUTOENCODER = re.compile(r"(?:.*\.)?(\d+)\.((?:en|de)coder\.0\.(?:weight|bias))"
 class GivenFeatures(nn.Module):
     """Stands where images would be turned into features: the features are given. (B, dim) -> (B, dim)"""
 
-    squash, code = True, 100
+    def __init__(self, squash: bool = True, code: int = 100):
+        super().__init__()
+        self.squash, self.code = squash, code
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features

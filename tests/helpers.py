@@ -6,6 +6,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
+from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MOE_SHARED", ROOT.parent / "shared"))
@@ -30,3 +32,16 @@ def mark(cell):
 
 def silent(line):
     """A log that says nothing."""
+
+
+class Flat(nn.Module):
+    """Features for a selector of one's own settings: sixteen numbers of an image, times a factor."""
+
+    squash, code = False, 4
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(factor), requires_grad=False)
+
+    def forward(self, images):
+        return images.flatten(1)[:, :16] * self.factor

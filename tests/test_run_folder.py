@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import silent
+from helpers import Flat, silent
 from open_clip.transformer import QuickGELU
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -184,16 +184,6 @@ def test_other_data_given_to_the_method_are_refused(clip, tokenizer, small, tmp_
 
 
 def test_a_module_among_the_settings_and_what_cannot_be_stored(clip, tokenizer, small, tmp_path):
-    class Flat(nn.Module):
-        squash, code = False, 4
-
-        def __init__(self, factor):
-            super().__init__()
-            self.factor = nn.Parameter(torch.tensor(factor), requires_grad=False)
-
-        def forward(self, images):
-            return images.flatten(1)[:, :16] * self.factor
-
     def learner(**ddas):
         return made(clip, tokenizer, small, "moe-adapters", ddas={"iterations": 2, **ddas})
 
@@ -388,7 +378,7 @@ def test_the_code_of_a_method_of_ones_own_is_part_of_the_run(clip, tokenizer, sm
 WRITER = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from helpers import silent
+from helpers import Flat, silent
 from mini_lib import load_clip, make_method, mini_mtil, run
 clip, _, tokenizer = load_clip("tiny", None)
 benchmark = mini_mtil(train_per_class=5, test_per_class=1)

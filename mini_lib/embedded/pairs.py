@@ -115,6 +115,6 @@ def reference_pairs(seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
-    """uint8 images (N, 32, 32, 3) as float32 (N, 3, 32, 32) in [-1, 1], what the embedded CLIP reads."""
+    """uint8 images (N, H, W, 3) as float32 (N, 3, H, W) in [-1, 1], what the CLIPs that ship read."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
     return ((pixels - MEAN) / STD).contiguous()

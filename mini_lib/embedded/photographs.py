@@ -284,7 +284,10 @@ def zero_shot_accuracy(model: Any, images: np.ndarray, labels: np.ndarray) -> fl
 
 
 def pretrain_photo(root: str | Path, steps: int, seed: int, work: str, out: Path) -> None:
-    """The command `pretrain photo`: train, judge the weights as they are stored, write them, the card and the reference statistics to `out`."""
+    """The command `pretrain photo`: train, judge the weights as they are stored, write all that ships to `out`.
+
+    That is the weights, the card and the reference statistics.
+    """
     images, labels = read_photographs(root)
     seen_last = read_photographs(root, "val")
     held = np.arange(len(labels)) % HELD_OUT == HELD_OUT - 1

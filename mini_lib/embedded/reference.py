@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from ..run import replace_file
 from ..selectors import ClipStatistics, ReferenceStatistics, statistics_of
-from .photo import CARD, MEAN, STD, WEIGHTS, load
+from .pairs import to_tensor
+from .photo import CARD, WEIGHTS, load
 
 STATISTICS = WEIGHTS.with_name("photo_reference.safetensors")
 
@@ -25,11 +27,9 @@ def photographs() -> ReferenceStatistics:
 def write_statistics(images: np.ndarray, weights: Path = WEIGHTS, card: Path = CARD, file: Path = STATISTICS) -> None:
     """Write the statistics of images, uint8 (N, 48, 48, 3), to the CLIP in `weights`; in half precision."""
     module = ClipStatistics(load(weights, card).requires_grad_(False))
-    parts = torch.from_numpy(images).split(500)
-    found = statistics_of(
-        module, torch.cat([module((x.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD) for x in parts])
-    )
+    parts = (images[i : i + 500] for i in range(0, len(images), 500))
+    found = statistics_of(module, torch.cat([module(to_tensor(part)) for part in parts]))
     state = {"mean": found.mean.float(), "std": found.std.float()}
     state |= {"background": found.background.half(), "within": found.within.half()}
-    save_file(state | {"checksum": torch.tensor(found.checksum)}, file)
-    file.chmod(weights.stat().st_mode & 0o777)  # safetensors gives less
+    state["checksum"] = torch.tensor(found.checksum)
+    replace_file(file, lambda path: save_file(state, path))

@@ -21,9 +21,9 @@ class MoEAdapters(Routed, TrainedMethod):
     """Experts shared by all tasks, one router a task, activate–freeze, and a selector: the whole of the paper's method.
 
     selector: see `SelectorSettings`; "ddas" is the paper's. freeze: how many experts a block and tower are frozen after a
-    task, None for all that were used. shared_router: one router for all tasks, as in the class-incremental experiments. noise_at_evaluation: the gates
-    stay noisy in evaluation, which the official code does there by mistake; see notebook 09. gate_noise, image_at
-    and text_at as in `MoEClip`.
+    task, None for all that were used. shared_router: one router for all tasks, as in the class-incremental experiments.
+    noise_at_evaluation: the gates stay noisy in evaluation, which the official code does there by mistake; see notebook
+    09. gate_noise, image_at and text_at as in `MoEClip`.
     """
 
     @dataclass

@@ -28,10 +28,9 @@ from ..benchmarks.mini import ORDERS
 from ..clip import load_clip
 from ..ddas import DDAS
 from ..methods import make_method, needs
-from ..methods.routed import TOLD
+from ..methods.routed import SELECTORS, TOLD
 from ..metrics import AccuracyMatrix
 from ..run import DIGESTS, ROUTING, Tables, evaluate, one_writer, replace_file, run, seconds_learned, sweep, well_sent
-from ..selectors import GaussianSelector
 from ..training import seed_everything
 from . import RESULTS, ROOT
 from .contestants import STUDIES, Study, rates
@@ -114,8 +113,8 @@ class Judge:
         self.label, self.learner, self.benchmark, self.folder, self.how = label, learner, benchmark, folder, how
         self.told = how["selector"] if how.get("selector") in TOLD else None
         self.other, self.taught = None, 0  # tasks that it has learned
-        if how.get("selector") == "gaussian":
-            self.other = GaussianSelector(learner.clip)
+        if how.get("selector") in SELECTORS:
+            self.other = SELECTORS[how["selector"]](learner.clip)
         elif set(how) - {"selector", "granularity"}:
             self.other = DDAS(learner.clip, **how)
         self.file = label.strip(", ").replace(", ", "-").replace(" ", "_")

@@ -7,7 +7,7 @@ own. The experts are trained once a stream, with the task known; then every sele
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from ..benchmarks.base import Benchmark
 from ..benchmarks.folders import folders
 from ..clip import load_clip
 from ..ddas import DDAS, RULES, AlexNetFeatures, ChannelStatistics, PatchFeatures
-from ..embedded.photo import MEAN, STD
+from ..embedded.pairs import to_tensor
 from ..embedded.photographs import read_photographs
 from ..embedded.reference import photographs
 from ..methods import make_method, needs
 from ..methods.tuning import choose_rate
 from ..metrics import AccuracyMatrix
+from ..official import GivenFeatures
 from ..run import one_writer, replace_file, run
 from ..selectors import ClipStatistics, GaussianSelector, select_relative
 from ..training import checksum, loader, progress, seed_everything
@@ -46,17 +47,6 @@ BOUND = "bound: logistic regression on all tasks at once"
 Key = tuple[str, str, str]  # of a selector: its name, its reference, what it decides for
 Stage = dict[str, tuple[Tensor, Tensor]]  # task -> what its test images were taken for, and how unknown each seems
 Features = dict[str, dict[str, TensorDataset]]  # task -> "train", "val", "test" -> features and labels
-
-
-class Given(nn.Module):
-    """Features that are computed already, in the place of images. squash and code: see `DDAS`."""
-
-    def __init__(self, squash: bool = False, code: int = 64):
-        super().__init__()
-        self.squash, self.code = squash, code
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features
 
 
 @torch.no_grad()
@@ -77,7 +67,7 @@ def all_features(module: nn.Module, benchmark: Benchmark, seed: int) -> Features
 
 def by_gaussians(features: Features, reference: Any, order: Sequence[str], batch: int = 1) -> Iterator[Stage]:
     """What a GaussianSelector takes test images for, after each task of a stream."""
-    selector = GaussianSelector(None, Given())
+    selector = GaussianSelector(None, GivenFeatures())
     selector.learn_reference(reference)
     for name in order:
         selector.learn_task(features[name]["train"], features[name]["val"])
@@ -98,7 +88,7 @@ def errors_of(
     like: the module that gave the features. An autoencoder never sees another task, so that any order can be read off.
     """
     seed_everything(seed)
-    ddas = DDAS(None, Given(like.squash, like.code), **settings)
+    ddas = DDAS(None, GivenFeatures(like.squash, like.code), **settings)
     ddas.learn_reference(reference)
     for of in progress(features.values(), "DDAS"):
         ddas.learn_task(of["train"], of["val"])
@@ -228,15 +218,16 @@ def selections(
             each[selector, reference, "sample"] = list(of_order(order=order))
             each[selector, reference, "batch"] = list(of_order(order=order, batch=BATCH))
 
+    look: Any = ChannelStatistics(clip, 1)
+    looks = all_features(look, benchmark, seed)
     for reference, images in {"drawings": drawn, **apart}.items():
         if reference == "drawings" or stored is None:
             add("Gaussian", reference, partial(by_gaussians, features, features_of(statistics, images)))
-        look: Any = ChannelStatistics(clip, 1)
-        errors = errors_of(all_features(look, benchmark, seed), features_of(look, images), seed, look)
+        errors = errors_of(looks, features_of(look, images), seed, look)
         for rule in ("ratio", "limits"):
             add(f"DDAS, {rule}", reference, partial(by_errors, errors, rule))
     if stored is not None:
-        given = dataclasses.replace(stored, checksum=checksum(Given()))
+        given = dataclasses.replace(stored, checksum=checksum(GivenFeatures()))
         add("Gaussian", "photographs", partial(by_gaussians, features, given))
     paper: dict[str, Any] = {"DDAS, one threshold": PatchFeatures(clip, 1)}
     if alexnet:
@@ -342,17 +333,15 @@ def measure_all(
                 table = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=COLUMNS)
                 if len(table[(table["clip"] == name) & (table["seed"] == seed)]):
                     continue
-                others = None
-                if reference and name == "photo":
-                    others = some_photographs(reference)
+                others = some_photographs(reference) if reference and name == "photo" else None
                 lines = one_clip(name, root, seed, work, others, alexnet=name == "photo" and seed == min(seeds))
                 table = pd.concat([table, lines] if len(table) else [lines]).round(4).sort_values(KEY, kind="stable")
                 replace_file(out, partial(table.to_csv, index=False))
                 log(f"{name}, seed {seed}: {len(lines)} lines")
 
 
+@cache  # for all seeds
 def some_photographs(root: Path) -> TensorDataset:
     """Every 38th photograph of Tiny ImageNet's training images, 10 of each kind or so, as the photo CLIP reads them."""
     images, labels = read_photographs(root)
-    pixels = torch.from_numpy(images[::38]).permute(0, 3, 1, 2).float() / 255
-    return TensorDataset((pixels - MEAN) / STD, torch.from_numpy(labels[::38]))
+    return TensorDataset(to_tensor(images[::38]), torch.from_numpy(labels[::38]))

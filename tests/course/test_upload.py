@@ -13,7 +13,7 @@ from helpers import silent
 from PIL import Image
 from torch.utils.data import TensorDataset
 
-from mini_lib import load_clip, load_run, make_method, plots, run
+from mini_lib import load_clip, load_run, make_method, run
 from mini_lib.course.upload import evidence, newest, upload
 from mini_lib.ddas import RULES
 from mini_lib.methods.predict import predict
@@ -24,14 +24,6 @@ def quiet(monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "1")
     yield
     plt.close("all")
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """What was shown so far: (figure, alternative text)."""
-    found = []
-    monkeypatch.setattr(plots, "show", lambda figure, alt: found.append((figure, alt)))
-    return found
 
 
 @pytest.fixture

@@ -18,14 +18,6 @@ def close_figures():
     plt.close("all")
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    """What an explorer has shown so far: (what draw returned, alternative text)."""
-    found = []
-    monkeypatch.setattr(plots, "show", lambda figure, alt: found.append((figure, alt)))
-    return found
-
-
 def texts(axis):
     return [text.get_text() for text in axis.texts if text.get_text()]
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from helpers import silent
+from helpers import Flat, silent
 from safetensors import safe_open
 from safetensors.torch import save_file
 from test_routed import ByBrightness
-from torch import nn
 from torch.utils.data import TensorDataset
 
 from mini_lib import METHODS, load_clip, load_run, make_method, run
@@ -213,16 +212,6 @@ def test_a_selector_of_ones_own_is_given_and_compared(clip, tokenizer, few, tmp_
 
 
 def test_features_that_are_drawn_at_random_are_compared(clip, tokenizer, few, tmp_path):
-    class Flat(nn.Module):
-        squash, code = False, 4
-
-        def __init__(self, factor):
-            super().__init__()
-            self.factor = nn.Parameter(torch.tensor(factor), requires_grad=False)
-
-        def forward(self, images):
-            return images.flatten(1)[:, :16] * self.factor
-
     def ddas(factor):
         return {"iterations": 2, "features": Flat(factor)}
 
