@@ -3,18 +3,12 @@
 What a run leaves in its folder is safe from a kill or a power cut at any moment, and is never mixed with another run's.
 """
 
-import glob
-import hashlib
 import json
 import math
 import os
 import platform
-import shutil
-import socket
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +16,6 @@ import numpy as np
 import pandas as pd
 import PIL
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -30,13 +23,12 @@ from torch.utils.data import Dataset
 
 from . import __version__
 from .clip import check_images, class_embeddings, class_logits
+from .embedded.storage import digest_of, digest_of_checkpoint, one_writer, replace_file, sweep
 from .metrics import AccuracyMatrix, read_table
 from .training import checksum, loader, progress, seed_everything
 
 CHECKPOINT, MATRIX, ROUTING, VALIDATION = "checkpoint.safetensors", "matrix.csv", "routing.csv", "validation.csv"
 SETTINGS, DIGESTS = "settings.json", "digests.json"  # what the run is, and what its files ought to be
-LOCK, HOLDER = "lock", "running.json"  # while a process writes here: the system's lock, and whose it is
-PART = ".mini_lib-part-"  # folders of files that are being written; nobody else's begin so, for leftovers are removed
 FORMAT = 3  # of the folder; 1 had no digests, 2 no class names
 TOLERANCE = 1e-3  # between two machines' outputs of one model
 _begun: dict[Path, str] = {}  # folders that this process has written to -> which run it is
@@ -334,113 +326,10 @@ def _is_place(value):
 def _key(settings):
     """A digest of an identity, but for what is only noted in it."""
     known = {k: v for k, v in settings.items() if k not in ("made_with", "clip_source")}
-    return _digest(json.dumps(known, sort_keys=True).encode())
+    return digest_of(json.dumps(known, sort_keys=True).encode())
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
-
-
-def digest_of_checkpoint(state: dict[str, Tensor], facts: dict[str, str]) -> str:
-    """Of everything in a checkpoint: tensors with their names, and what is noted beside them."""
-    value = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, tensor in sorted(state.items()):
-        value.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        value.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return value.hexdigest()[:32]
-
-
-# Where a run is kept: one writer, whole files, and a digest of each.
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: `write(temporary path)`, flushed to the disk, then renamed.
-
-    Raises OSError, with the remedy, where that cannot be done; what was there before stays.
-    """
-    path = Path(os.path.realpath(path))  # behind a link, the file that it leads to
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f"{PART}{path.name}-", dir=path.parent, ignore_cleanup_errors=True
-        ) as folder:
-            temporary = Path(folder, path.name)
-            temporary.touch()
-            mode = temporary.stat().st_mode & 0o777  # what the umask gives; safetensors gives its own files less
-            write(temporary)
-            temporary.chmod(mode)
-            _flush(temporary)
-            os.replace(temporary, path)
-        _flush(path.parent)
-    except (OSError, SafetensorError) as error:
-        raise OSError(
-            f"{path} cannot be written ({error}). Free some space or take another folder; finished tasks are kept."
-        ) from error
-
-
-def _flush(path):
-    """Have a file, or the names in a folder, on the disk and not only in the system's memory."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sweep(folder: Path, name: str = "") -> None:
-    """Remove what a killed process left of files that it was writing in a folder, or of the file of this name alone.
-
-    For the only writer of the folder, or of the file.
-    """
-    for left in folder.glob(f"{PART}{glob.escape(name)}*"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-@contextmanager
-def one_writer(out: Path, log: Callable[[str], object] = print) -> Iterator[None]:
-    """Raises ValueError while another process, or another call, writes to the folder. The system frees what died.
-
-    Also where files of somebody else have the names that are needed for this.
-    """
-    lock = FileLock(out / LOCK)
-    holder = out / HOLDER
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for file, ours in ((out / LOCK, lambda: not (out / LOCK).stat().st_size), (holder, lambda: _notes(holder))):
-            if os.path.lexists(file) and not (file.is_file() and not file.is_symlink() and ours()):
-                raise ValueError(f"{file} is somebody else's, and a run needs this name: take another folder.")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(
-            f"{out} is being written to by {_holder(holder)}: wait until that ends, or take another folder."
-        ) from None
-    except NotImplementedError:  # some network disks
-        log(f"{out} lies on a disk without locks: take care that nothing else writes there")
-    except OSError as error:
-        raise OSError(f"{out} cannot be written to ({error}): take another folder.") from error
-    try:
-        facts = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        replace_file(holder, lambda path: path.write_text(json.dumps(facts), encoding="utf-8"))
-        yield
-    finally:
-        with suppress(OSError):  # of a disk that is full or read-only by now; it would hide what is raised
-            holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def _holder(file):
-    return _notes(file) or "another process"  # it is just beginning, or ending
-
-
-def _notes(file):
-    """Who writes, or wrote until it was killed, by what it noted; None where it did not."""
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-        return f"process {facts['process']} on {facts['host']}, since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+# Where a run is kept.
 
 
 def _is_run(folder):
@@ -513,7 +402,7 @@ class Tables:
     def write(self, name: str, table: pd.DataFrame, done: int) -> None:
         """Write a table that holds the results of `done` tasks; its digest first, so that no stop leaves one without."""
         content = table.to_csv(lineterminator="\n").encode()
-        self.digests.setdefault(name, {})[_digest(content)] = done
+        self.digests.setdefault(name, {})[digest_of(content)] = done
         self._write_json(self.notes, self.digests)
         replace_file(self.out / name, lambda path: path.write_bytes(content))
 
@@ -525,7 +414,7 @@ class Tables:
                 raise ValueError(f"{file} is missing. {self.again}")
             return None, 0
         content = file.read_bytes() if file.is_file() else b""
-        done = self.digests.get(name, {}).get(_digest(content))
+        done = self.digests.get(name, {}).get(digest_of(content))
         if done is None:
             raise ValueError(f"{file} is damaged, or was changed: it is not what was written there. {self.again}")
         return read_table(file), done

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from mini_lib import AccuracyMatrix, Method, evaluate, make_method, run
+from mini_lib.embedded import storage
 from mini_lib.methods import needs
 
 LOOP = sys.modules["mini_lib.run"]
@@ -253,7 +254,7 @@ def test_an_earlier_validation_table_is_too_short(go, out):
     table = pd.read_csv(out / "validation.csv", index_col=0)
     table.iloc[2, 1] = float("nan")
     content = table.to_csv(lineterminator="\n").encode()
-    assert digests[LOOP._digest(content)] == 2
+    assert digests[storage.digest_of(content)] == 2
     (out / "validation.csv").write_bytes(content)
     with pytest.raises(ValueError, match="validation.csv is too short"):
         go()
@@ -440,17 +441,17 @@ def test_files_are_flushed_before_they_take_their_names(go, tmp_path, monkeypatc
 
 
 def test_what_a_kill_left_is_swept(go, out):
-    for name in (f"{LOOP.PART}checkpoint.safetensors-abc", f"{LOOP.PART}matrix.csv-def"):
+    for name in (f"{storage.PART}checkpoint.safetensors-abc", f"{storage.PART}matrix.csv-def"):
         (out / name).mkdir()
         (out / name / "checkpoint.safetensors").write_bytes(b"half")
     (out / ".part-two").mkdir()
     (out / ".part-two/of_my_thesis.tex").write_text("ten years")
     go()
-    assert not list(out.glob(f"{LOOP.PART}*")) and (out / ".part-two/of_my_thesis.tex").read_text() == "ten years"
-    left = [out / f"{LOOP.PART}{name}-abc" for name in ("a[1].csv", "b.csv")]
+    assert not list(out.glob(f"{storage.PART}*")) and (out / ".part-two/of_my_thesis.tex").read_text() == "ten years"
+    left = [out / f"{storage.PART}{name}-abc" for name in ("a[1].csv", "b.csv")]
     for folder in left:
         folder.mkdir()
-    LOOP.sweep(out, "a[1].csv")
+    storage.sweep(out, "a[1].csv")
     assert [folder.exists() for folder in left] == [False, True]
 
 
@@ -478,18 +479,18 @@ def test_a_read_only_folder_gets_a_sentence(go, out):
 def test_an_unwritable_place_gets_the_sentence_and_not_the_cleaning_s_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot be written .*finished tasks are kept"):
-        LOOP.replace_file(tmp_path / "file" / "matrix.csv", lambda path: path.write_text("x"))
+        storage.replace_file(tmp_path / "file" / "matrix.csv", lambda path: path.write_text("x"))
 
 
 def test_a_disk_that_becomes_read_only_does_not_hide_the_sentence(tmp_path, monkeypatch):
     def refused(*a, **k):
         raise OSError(30, "Read-only file system")
 
-    with pytest.raises(ValueError, match="the sentence"), LOOP.one_writer(tmp_path):
+    with pytest.raises(ValueError, match="the sentence"), storage.one_writer(tmp_path):
         monkeypatch.setattr(Path, "unlink", refused)
         raise ValueError("the sentence")
     monkeypatch.undo()
-    with LOOP.one_writer(tmp_path):  # the lock is free again
+    with storage.one_writer(tmp_path):  # the lock is free again
         pass
     assert not (tmp_path / "running.json").exists()
 
@@ -498,7 +499,7 @@ def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "real/a.csv").write_text("old")
     (tmp_path / "a.csv").symlink_to(tmp_path / "real/a.csv")
-    LOOP.replace_file(tmp_path / "a.csv", lambda path: path.write_text("new"))
+    storage.replace_file(tmp_path / "a.csv", lambda path: path.write_text("new"))
     assert (tmp_path / "a.csv").is_symlink() and (tmp_path / "real/a.csv").read_text() == "new"
 
 

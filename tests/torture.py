@@ -31,7 +31,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from safetensors import safe_open
 
 from mini_lib import METHODS, cil, make_method, mini_mtil, run
-from mini_lib.embedded import files, pretrain, tiny
+from mini_lib.embedded import files, pretrain, storage, tiny
 from mini_lib.methods import needs
 from mini_lib.studies import compare
 from mini_lib.studies.contestants import Study
@@ -103,7 +103,7 @@ def contents(folder):
                 facts = {k: v for k, v in saved.metadata().items() if k not in ("seconds", "digest")}
                 state = {k: saved.get_tensor(k) for k in saved.keys()}
             found[name] = json.dumps(facts, sort_keys=True), {k: v.tolist() for k, v in state.items()}
-        elif path.name != LOOP.LOCK:
+        elif path.name != storage.LOCK:
             found[name] = path.read_bytes()
     return found
 
@@ -179,8 +179,8 @@ def pretraining(kills, seed, folder, log=print):
     draw = random.Random(seed)
 
     def work(out):
-        with LOOP.one_writer(out):
-            LOOP.sweep(out)
+        with storage.one_writer(out):
+            storage.sweep(out)
             model, rows, facts = pretrain.pretrain(12, batch=8, pairs=64, work=out, save_every=2)
         (out / "weights").mkdir(exist_ok=True)
         files.save(model, rows, {"seed": 0}, out / "weights" / "tiny.safetensors", out / "weights" / "tiny.json")

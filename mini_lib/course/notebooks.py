@@ -17,7 +17,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from ..run import replace_file
+from ..embedded.storage import replace_file
 from ..studies import ROOT
 from .execute import PATIENCE, WIDGETS, kernel_environment, run_with_papermill
 

@@ -10,15 +10,18 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 
+from .storage import replace_file
+
 
 def save(model: Any, rows: torch.Tensor, facts: dict[str, Any], weights: Path, card: Path) -> None:
     """Write fp16 weights and the card. Of the token table only the rows that captions use are stored."""
     tensors = {k: v.half().contiguous() for k, v in model.state_dict().items() if k != "token_embedding.weight"}
     tensors["token_embedding.weight"] = model.token_embedding.weight[rows].detach().half()
     tensors["token_embedding.rows"] = rows.int()
-    save_file(tensors, weights)
+    replace_file(weights, lambda path: save_file(tensors, path))
     facts = {**facts, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
-    card.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(facts, indent=2) + "\n"
+    replace_file(card, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def load(build: Callable[[int], CLIP], weights: Path, card: Path) -> CLIP:

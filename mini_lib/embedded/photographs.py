@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..clip import class_embeddings, encode_text_trimmed, prompts
-from ..run import one_writer, sweep
 from ..training import progress, rows_in_use
 from .drawing import NUMBERS, PATTERNS, SHAPES
 from .files import save
@@ -30,6 +29,7 @@ from .pairs import article, draw_concept
 from .photo import CARD, MEAN, SIZE, STD, WEIGHTS, build
 from .pretrain import train_from_scratch
 from .reference import STATISTICS, write_statistics
+from .storage import one_writer, sweep
 
 TEMPLATES = (
     "a photo of {}.", "a photo of {}", "{}", "a picture of {}.", "an image of {}", "a small photo of {}.",

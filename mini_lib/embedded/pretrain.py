@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..clip import encode_text_trimmed
-from ..run import digest_of_checkpoint, one_writer, replace_file, sweep
 from ..training import rows_in_use
 from .files import save
 from .pairs import CONCEPTS, article, draw_concept, draw_pairs, to_tensor
+from .storage import digest_of_checkpoint, one_writer, replace_file, sweep
 from .tiny import CARD, WEIGHTS, build
 
 

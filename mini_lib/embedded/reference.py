@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..run import replace_file
 from ..selectors import ClipStatistics, ReferenceStatistics, statistics_of
 from .pairs import to_tensor
 from .photo import CARD, WEIGHTS, load
+from .storage import replace_file
 
 STATISTICS = WEIGHTS.with_name("photo_reference.safetensors")
 

@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from ..benchmarks.base import Benchmark
-from ..run import evaluate, replace_file
+from ..embedded.storage import replace_file
+from ..run import evaluate
 from ..training import checksum, progress
 from .base import make_method, needs
 

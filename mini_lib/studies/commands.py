@@ -58,6 +58,9 @@ def _add_photographs(commands):
     photographs = commands.add_parser("photographs", help="the selectors on photographs", description=text)
     photographs.add_argument("--root", type=Path, required=True, help="the folder with one folder a task")
     photographs.add_argument("--reference", type=Path, help="the folder of Tiny ImageNet: DDAS with photographs, too")
+    photographs.add_argument(
+        "--tasks", nargs="+", metavar="TASK", help="the tasks in their order; default: all, by name"
+    )
     photographs.add_argument("--clips", nargs="+", choices=["tiny", "photo"], default=["tiny", "photo"])
     photographs.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
     photographs.add_argument(
@@ -71,7 +74,7 @@ def _photographs(options):
     from .photographs import FILE, RUNS, measure_all
 
     work, out = options.work or RUNS, options.out or FILE
-    measure_all(options.root, options.reference, options.clips, options.seeds, work, out)
+    measure_all(options.root, options.reference, options.tasks, options.clips, options.seeds, work, out)
 
 
 def _add_cost(commands):

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cached_property
 from itertools import product
@@ -27,10 +27,11 @@ from ..benchmarks.base import Benchmark
 from ..benchmarks.mini import ORDERS
 from ..clip import load_clip
 from ..ddas import DDAS
+from ..embedded.storage import one_writer, replace_file, sweep
 from ..methods import make_method, needs
 from ..methods.routed import SELECTORS, TOLD
 from ..metrics import AccuracyMatrix
-from ..run import DIGESTS, ROUTING, Tables, evaluate, one_writer, replace_file, run, seconds_learned, sweep, well_sent
+from ..run import DIGESTS, ROUTING, Tables, evaluate, run, seconds_learned, well_sent
 from ..training import seed_everything
 from . import RESULTS, ROOT
 from .contestants import STUDIES, Study, rates
@@ -100,6 +101,15 @@ def peak_memory() -> int | None:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
 
 
+def tables_beside(folder: Path, benchmark: Benchmark, name: str, files: Iterable[str]) -> Tables:
+    """Tables that a study keeps in the folder of a run that has begun, beside the run's own, and digests of its own for them."""
+    key = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))["settings"]
+    again = f"Move {folder} away, and the run is made anew."
+    found = Tables(folder, [task.name for task in benchmark.tasks], f"{name}-{DIGESTS}", key, again)
+    found.begin([file for file in files if (folder / file).exists()])
+    return found
+
+
 class Judge:
     """The accuracies of a trained learner with its routers chosen in another way; kept in the run's folder, with digests.
 
@@ -123,11 +133,7 @@ class Judge:
     @cached_property
     def tables(self) -> Tables:
         """Read at the first use, for only then the folder is this run's."""
-        key = json.loads((self.folder / DIGESTS).read_text(encoding="utf-8"))["settings"]
-        again = f"Move {self.folder} away, and the run is made anew."
-        found = Tables(self.folder, [t.name for t in self.benchmark.tasks], f"{self.file}-{DIGESTS}", key, again)
-        found.begin([name for name in self.names.values() if (self.folder / name).exists()])
-        return found
+        return tables_beside(self.folder, self.benchmark, self.file, self.names.values())
 
     @cached_property
     def matrix(self) -> AccuracyMatrix:

@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from ..benchmarks.base import Task
 from ..clip import count_parameters, load_clip
 from ..ddas import AlexNetFeatures, Autoencoder
+from ..embedded.storage import replace_file
 from ..methods import make_method
 from ..moe import MoEClip
-from ..run import replace_file
 from ..training import seed_everything
 from . import RESULTS
 

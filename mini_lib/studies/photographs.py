@@ -5,15 +5,16 @@ own. The experts are trained once a stream, with the task known; then every sele
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
@@ -26,14 +27,16 @@ from ..ddas import DDAS, RULES, AlexNetFeatures, ChannelStatistics, PatchFeature
 from ..embedded.pairs import to_tensor
 from ..embedded.photographs import read_photographs
 from ..embedded.reference import photographs
+from ..embedded.storage import one_writer, replace_file
 from ..methods import make_method, needs
 from ..methods.tuning import choose_rate
 from ..metrics import AccuracyMatrix
 from ..official import GivenFeatures
-from ..run import one_writer, replace_file, run
+from ..run import Tables, run
 from ..selectors import ClipStatistics, GaussianSelector, select_relative
 from ..training import checksum, loader, progress, seed_everything
 from . import RESULTS, ROOT
+from .compare import tables_beside
 
 FILE, RUNS = RESULTS / "photographs.csv", ROOT / "runs" / "photographs"
 BATCH = 128  # images of one task for which a selector decides at once, as in the official evaluation
@@ -45,7 +48,8 @@ COLUMNS = [*KEY, "own", "own at the end", "unknown", "auroc", "transfer", "avera
 BOUND = "bound: logistic regression on all tasks at once"
 
 Key = tuple[str, str, str]  # of a selector: its name, its reference, what it decides for
-Stage = dict[str, tuple[Tensor, Tensor]]  # task -> what its test images were taken for, and how unknown each seems
+# task -> what its test images were taken for, and how unknown each seems: the least distance or error, before any limit
+Stage = dict[str, tuple[Tensor, Tensor]]
 Features = dict[str, dict[str, TensorDataset]]  # task -> "train", "val", "test" -> features and labels
 
 
@@ -74,9 +78,7 @@ def by_gaussians(features: Features, reference: Any, order: Sequence[str], batch
         stage = {}
         for other in order:
             distances = _means(selector.distances(features[other]["test"].tensors[0]), batch)
-            least, best = distances[:, 1:].min(dim=1)
-            strange = least - distances[:, 0] - selector.limits[best]
-            stage[other] = select_relative(distances, selector.limits), strange
+            stage[other] = select_relative(distances, selector.limits), distances[:, 1:].amin(dim=1) - distances[:, 0]
         yield stage
 
 
@@ -114,7 +116,7 @@ def by_errors(errors: tuple[dict, dict, dict], rule: str, order: Sequence[str], 
                 smallest, best = of_image.min(dim=1)
                 strange = torch.where(best == 0, torch.inf, smallest)  # the reference explains it best
             else:
-                strange = (of_image[:, 1:] / of_image[:, :1] / limit).min(dim=1).values
+                strange = of_image[:, 1:].amin(dim=1) / of_image[:, 0]
             stage[other] = RULES[rule](of_image, limit), strange
         yield stage
 
@@ -158,18 +160,23 @@ def bound(features: Features) -> float:
 
 
 class Judges:
-    """The accuracies of learned experts with their routers chosen by each selector: {name: AccuracyMatrix}, kept in a folder."""
+    """The accuracies of learned experts with their routers chosen by each selector: {selector: AccuracyMatrix}.
 
-    def __init__(self, learner: Any, benchmark: Benchmark, stages: dict[Any, list[Stage]], folder: Path):
+    They are kept in the run's folder, with digests, as `compare.Judge` keeps its own.
+    """
+
+    def __init__(self, learner: Any, benchmark: Benchmark, stages: dict[Key, list[Stage]], folder: Path):
         self.learner, self.benchmark, self.stages, self.folder = learner, benchmark, stages, folder
-        names = [task.name for task in benchmark.tasks]
-        self.matrices = {
-            key: AccuracyMatrix.from_csv(self._file(key)) if self._file(key).exists() else AccuracyMatrix(names)
-            for key in stages
-        }
+        self.files = {key: f"{'-'.join(key).replace(', ', '-').replace(' ', '_')}.csv" for key in stages}
 
-    def _file(self, key):
-        return self.folder / f"{'-'.join(key).replace(', ', '-').replace(' ', '_')}.csv"
+    @cached_property
+    def tables(self) -> Tables:
+        """Read at the first use, for only then the folder is this run's."""
+        return tables_beside(self.folder, self.benchmark, "selectors", self.files.values())
+
+    @cached_property
+    def matrices(self) -> dict[Key, AccuracyMatrix]:
+        return {key: self.tables.table(file) for key, file in self.files.items()}
 
     @torch.no_grad()
     def after_task(self, learned: int) -> None:
@@ -182,7 +189,7 @@ class Judges:
                 rows[key].append(100 * right[torch.arange(len(of_image)), of_image].double().mean().item())
         for key, row in rows.items():
             self.matrices[key].add_row(row)
-            replace_file(self._file(key), self.matrices[key].frame().to_csv)
+            self.tables.write(self.files[key], self.matrices[key].frame(), learned)
 
     def _right(self, task, chosen):
         """Whether each router's answer is right, bool (N, routers + 1), the last column CLIP's; only where someone chose it.
@@ -254,58 +261,79 @@ class _Enlarged(nn.Module):
         return self.module(nn.functional.interpolate(images, 224, mode="bilinear"))
 
 
-def one_clip(name: str, root: Path, seed: int, work: Path, others: Any = None, alexnet: bool = False) -> pd.DataFrame:
-    """All lines of one CLIP and seed, both orders: the tasks by name, and turned around. Goes on in `work` after a stop."""
+def one_clip(
+    name: str,
+    root: Path,
+    seed: int,
+    work: Path,
+    others: Any = None,
+    alexnet: bool = False,
+    tasks: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """All lines of one CLIP and seed. Goes on in `work` after a stop.
+
+    Order 1 is that of `tasks`, by default by name, and order 2 turned around. Where `tasks` are in another order, the
+    selectors alone are measured by name (3) and by name turned around (4), too.
+    """
     clip, preprocess, tokenizer = load_clip(name)
     work = work / f"{name}-{checksum(clip):08x}"  # other weights, other runs
     stored = photographs() if name == "photo" else None
-    benchmark = folders(root, preprocess, seed=seed)
+    benchmark = folders(root, preprocess, tasks, seed=seed)
     names = [task.name for task in benchmark.tasks]
-    orders = (names, names[::-1])
+    orders = [names, names[::-1]]
+    if sorted(names) not in orders:
+        orders += [sorted(names), sorted(names)[::-1]]
+    settings = chosen_settings(clip, tokenizer, folders(root, preprocess, tasks), work)
     found, joint = selections(clip, benchmark, orders, seed, stored, others, alexnet)
     lines = []
     for number, (order, stages) in enumerate(zip(orders, found), 1):
-        stream = dataclasses.replace(benchmark, tasks=sorted(benchmark.tasks, key=lambda task: order.index(task.name)))
-        folder = work / f"order{number}-seed{seed}"
         key = {"clip": name, "order": number, "seed": seed}
-        matrices, judges = learned(clip, tokenizer, stream, stages, seed, folder, work)
-        for line in ({"selector": method} | means(matrix) for method, matrix in matrices.items()):
-            lines.append(key | line)
+        judges = {}
+        if number <= 2:
+            stream = dataclasses.replace(
+                benchmark, tasks=sorted(benchmark.tasks, key=lambda task: order.index(task.name))
+            )
+            folder = work / f"order{number}-seed{seed}"
+            matrices, judges = learned(clip, tokenizer, stream, stages, seed, folder, settings)
+            lines += [key | {"selector": method} | means(matrix) for method, matrix in matrices.items()]
         lines.append(key | {"selector": BOUND, "own at the end": joint})
-        for of, matrix in judges.items():
-            lines.append(key | dict(zip(KEY[3:], of)) | judged(stages[of], order) | means(matrix))
+        for of, stage in stages.items():
+            routed = judged(stage, order) | (means(judges[of]) if judges else {})
+            lines.append(key | dict(zip(KEY[3:], of)) | routed)
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
+def chosen_settings(clip: Any, tokenizer: Any, benchmark: Benchmark, work: Path) -> dict[str, dict[str, Any]]:
+    """The settings of each method: a CLIP's learning rates are searched once, on validation images, and kept in `work`."""
+    chosen = {"zero-shot": {}}
+    for method, told in {"fine-tuning": {}, "moe-adapters": {"selector": "known"}}.items():
+        settings = {**told, "iterations": STEPS}
+        file = work / f"{method}.json"
+        rate, _ = choose_rate(method, clip, tokenizer, benchmark, RATES[method], file=file, **settings)
+        chosen[method] = settings | {"learning_rate": rate}
+    return chosen
+
+
 def learned(
-    clip: Any, tokenizer: Any, stream: Benchmark, stages: dict[Key, list[Stage]], seed: int, folder: Path, rates: Path
+    clip: Any,
+    tokenizer: Any,
+    stream: Benchmark,
+    stages: dict[Key, list[Stage]],
+    seed: int,
+    folder: Path,
+    settings: dict[str, dict[str, Any]],
 ) -> tuple[dict[str, AccuracyMatrix], dict[Key, AccuracyMatrix]]:
-    """The matrices of zero-shot, fine-tuning and MoE-Adapters with the task known; and MoE-Adapters' with each selector.
-
-    rates: folder of the search for the learning rates, which is made once a CLIP, on the first stream.
-    """
-    matrices, judges = {}, Judges(None, stream, stages, folder / "selectors")
-    for method, told in {"zero-shot": {}, "fine-tuning": {}, "moe-adapters": {"selector": "known"}}.items():
-        settings = told
-        if method in RATES:
-            settings = told | {"iterations": STEPS}
-            rate = chosen_rate(method, clip, tokenizer, stream, rates / f"{method}.json", **settings)
-            settings |= {"learning_rate": rate, "seed": 100 * seed}
-        learner = make_method(method, clip, tokenizer, **needs(method, stream), **settings)
-        judges.learner = learner
-        label = f"{method}, task known" if told else method
-        after_task = judges.after_task if told else None
-        matrices[label] = run(learner, stream, folder / method, log=lambda line: None, after_task=after_task)
-    return matrices, judges.matrices
-
-
-def chosen_rate(method: str, clip: Any, tokenizer: Any, stream: Benchmark, file: Path, **settings) -> float:
-    """The learning rate of a method for a CLIP, searched once on validation images, and kept in a file."""
-    if not file.exists():
-        rate, tried = choose_rate(method, clip, tokenizer, stream, RATES[method], **settings)
-        text = json.dumps({"rate": rate, "mean validation accuracy": tried}) + "\n"
-        replace_file(file, lambda path: path.write_text(text, encoding="utf-8"))
-    return json.loads(file.read_text(encoding="utf-8"))["rate"]
+    """The matrices of zero-shot, fine-tuning and MoE-Adapters with the task known; and MoE-Adapters' with each selector."""
+    matrices, judges = {}, {}
+    for method, choice in settings.items():
+        seeded = choice | {"seed": 100 * seed} if choice else choice
+        learner = make_method(method, clip, tokenizer, **needs(method, stream), **seeded)
+        judge = Judges(learner, stream, stages, folder / method) if "selector" in choice else None
+        after_task = judge and judge.after_task
+        matrix = run(learner, stream, folder / method, log=lambda line: None, after_task=after_task)
+        matrices[f"{method}, task known" if judge else method] = matrix
+        judges |= judge.matrices if judge else {}
+    return matrices, judges
 
 
 def means(matrix: AccuracyMatrix) -> dict[str, float]:
@@ -316,6 +344,7 @@ def means(matrix: AccuracyMatrix) -> dict[str, float]:
 def measure_all(
     root: Path,
     reference: Path | None = None,
+    tasks: Sequence[str] | None = None,
     clips: Sequence[str] = ("tiny", "photo"),
     seeds: Sequence[int] = (0, 1, 2),
     work: Path = RUNS,
@@ -325,19 +354,26 @@ def measure_all(
     """The command `photographs`: the table, written anew after each CLIP and seed; what it holds is not measured again.
 
     reference: the folder of Tiny ImageNet, for DDAS with photographs as reference images; without it these lines lack.
+    tasks: the order of the stream. Two calls for other CLIPs or seeds may share `work` and `out`.
     """
     torch.set_num_threads(1)  # so that two of these commands, for two seeds, do not wait for each other
+
+    def table():
+        return pd.read_csv(out) if out.exists() else pd.DataFrame(columns=COLUMNS)
+
     with one_writer(work / f"{'-'.join(clips)}-{'-'.join(map(str, seeds))}"):
-        for name in clips:
-            for seed in seeds:
-                table = pd.read_csv(out) if out.exists() else pd.DataFrame(columns=COLUMNS)
-                if len(table[(table["clip"] == name) & (table["seed"] == seed)]):
-                    continue
-                others = some_photographs(reference) if reference and name == "photo" else None
-                lines = one_clip(name, root, seed, work, others, alexnet=name == "photo" and seed == min(seeds))
-                table = pd.concat([table, lines] if len(table) else [lines]).round(4).sort_values(KEY, kind="stable")
-                replace_file(out, partial(table.to_csv, index=False))
-                log(f"{name}, seed {seed}: {len(lines)} lines")
+        for name, seed in product(clips, seeds):
+            before = table()
+            if ((before["clip"] == name) & (before["seed"] == seed)).any():
+                continue
+            others = some_photographs(reference) if reference and name == "photo" else None
+            lines = one_clip(name, root, seed, work, others, name == "photo" and seed == 0, tasks)
+            with FileLock(work / "table.lock"):  # the other call may have written meanwhile
+                before = table()
+                both = pd.concat([before, lines] if len(before) else [lines])
+                both = both.round(4).sort_values(KEY, kind="stable")
+                replace_file(out, partial(both.to_csv, index=False))
+            log(f"{name}, seed {seed}: {len(lines)} lines")
 
 
 @cache  # for all seeds

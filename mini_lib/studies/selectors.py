@@ -18,7 +18,7 @@ from ..benchmarks.mini import mini_mtil
 from ..benchmarks.twelve import twelve_tasks
 from ..clip import load_clip
 from ..ddas import DDAS, FEATURES
-from ..run import replace_file
+from ..embedded.storage import replace_file
 from ..training import loader, seed_everything
 from . import RESULTS
 

@@ -16,6 +16,7 @@ from test_routed import ByBrightness
 from torch.utils.data import TensorDataset
 
 from mini_lib import METHODS, load_clip, load_run, make_method, run
+from mini_lib.embedded import storage
 from mini_lib.methods import needs
 
 LOOP = sys.modules["mini_lib.run"]
@@ -196,7 +197,7 @@ def test_a_run_under_way_knows_the_tasks_learned_so_far(clip, tokenizer, few, tm
 
     with pytest.raises(KeyboardInterrupt):
         run(made("analytic", clip, tokenizer, few), few, tmp_path, log=silent, after_task=stop)
-    with LOOP.one_writer(tmp_path):  # another process may go on meanwhile
+    with storage.one_writer(tmp_path):  # another process may go on meanwhile
         assert [task.name for task in load_run(tmp_path, clip, tokenizer).tasks] == [few.tasks[0].name]
 
 

@@ -77,7 +77,7 @@ def test_the_whole_study_in_small(few, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "STEPS", 10)
     monkeypatch.setattr(study, "RATES", {"moe-adapters": (3e-3,), "fine-tuning": (1e-4,)})
     out, told = tmp_path / "photographs.csv", []
-    measure_all(few, None, ["tiny"], [0], tmp_path / "work", out, told.append)
+    measure_all(few, None, None, ["tiny"], [0], tmp_path / "work", out, told.append)
     table = pd.read_csv(out)
     assert list(table.columns) == COLUMNS and set(table["order"]) == {1, 2} and told == ["tiny, seed 0: 24 lines"]
     assert set(table.selector) == {
@@ -91,5 +91,5 @@ def test_the_whole_study_in_small(few, tmp_path, monkeypatch):
     for _, line in routed[(routed.own == 100) & (routed.unknown == 100)].iterrows():
         assert line["last"] == pytest.approx(told_task.loc[line.order, "last"], abs=1e-3)
     before = out.read_bytes()
-    measure_all(few, None, ["tiny"], [0], tmp_path / "work", out, told.append)
+    measure_all(few, None, None, ["tiny"], [0], tmp_path / "work", out, told.append)
     assert out.read_bytes() == before and len(told) == 1  # nothing is measured twice
