@@ -19,8 +19,8 @@ from .clip import Noting, batch_first, device_of, vision_blocks, with_vision_blo
 from .ddas import finite
 from .training import checksum, loader
 
-# What a GaussianSelector has learned: the reference's scale, its groups' means and the covariance within them; the sum of
-# squares within the classes of all tasks and the number of images; the classes' means, their tasks, and the tasks' limits.
+# What a GaussianSelector has learned: the reference's scale, the means of its kinds and the covariance within them; the sum
+# of squares within the classes of all tasks and the number of images; the classes' means, their tasks, and the tasks' limits.
 STATE = ("mean", "std", "background", "within", "scatter", "count", "means", "owner", "limits")
 
 
@@ -53,8 +53,8 @@ class ClipStatistics(nn.Module):
 class ReferenceStatistics:
     """What a GaussianSelector keeps of reference images: enough to take their place, and no image can be had back from it.
 
-    mean and std (D,) of the features; of the standardised ones the means of groups (G, D) and the covariance within the
-    groups (D, D); and whose features they are: a checksum of the weights.
+    mean and std (D,) of the features; of the standardised ones the means of the kinds of reference images (K, D) and the
+    covariance within them (D, D); and whose features they are: a checksum of the weights.
     """
 
     mean: Tensor
@@ -69,18 +69,19 @@ class ReferenceStatistics:
 
 
 class GaussianSelector(nn.Module):
-    """Gaussians with one covariance: one for each class learned, and some for the reference images, the background.
+    """Clouds with one covariance: one for each class learned, and one for each kind of reference images, the background.
 
     Features z are standardised by the reference. Sigma is pooled within the classes of all tasks (Lee et al. 2018) and within
-    the groups of the reference, which count as much as `prior` images; `shrinkage` of it is replaced by a multiple of the
+    the kinds of the reference, which count as much as `prior` images; `shrinkage` of it is replaced by a multiple of the
     unit matrix. With
 
-        d_t(z) = min over classes c of task t of (z - mu_c)^T Sigma^-1 (z - mu_c),    d_0(z) the same over the groups,
+        d_t(z) = min over classes c of task t of (z - mu_c)^T Sigma^-1 (z - mu_c),    d_0(z) the same over the background,
 
-    the task is the one with the least d_t, and it is known if the relative distance d_t - d_0 (Ren et al. 2021) is at most
-    the task's limit: see `limit_of`. Nothing is kept but means, one scatter matrix and counts, so that neither the order of
-    images nor that of tasks matters for Sigma. granularity: "sample", or "batch", where all images of a call share the mean
-    of their distances. features: a module of one's own, images -> (B, D); clip may then be None.
+    the task is the one with the least d_t, and it is known if log(d_t / d_0) is at most the task's limit: see `limit_of`.
+    Ren et al. (2021) take the difference, which is right for Gaussians; the quotient is its counterpart for clouds with
+    heavy tails, and bears reference images of another world. Nothing is kept but means, one scatter matrix and counts, so
+    that neither the order of images nor that of tasks matters for Sigma. granularity: "sample", or "batch", where all images
+    of a call share the mean of their distances. features: a module of one's own, images -> (B, D); clip may then be None.
     """
 
     mean: Any  # this and all of STATE: tensors, None before anything is learned
@@ -98,7 +99,7 @@ class GaussianSelector(nn.Module):
         clip: nn.Module | None,
         features: nn.Module | None = None,
         blocks: tuple[int, ...] = (1,),
-        quantile: float = 0.97,
+        quantile: float = 0.9,
         prior: float = 1000.0,
         shrinkage: float = 0.02,
         granularity: str = "sample",
@@ -170,18 +171,18 @@ class GaussianSelector(nn.Module):
         self.count += len(features)
         self._factor = None
         distances = self._distances_of(own)
-        limit = limit_of(distances[:, -1] - distances[:, 0], self.quantile)
+        limit = limit_of(relative(distances)[:, -1], self.quantile)
         self.limits = torch.cat([self.limits, limit[None]])
 
     def covariance(self) -> Tensor:
-        """Sigma (D, D): within the classes of all tasks and the groups of the reference, shrunk."""
+        """Sigma (D, D): within the classes of all tasks and the kinds of the reference, shrunk."""
         pooled = (self.prior * self.within + self.scatter) / (self.prior + self.count)
         unit = torch.eye(len(pooled), dtype=pooled.dtype, device=pooled.device)
         return (1 - self.shrinkage) * pooled + self.shrinkage * pooled.trace() / len(pooled) * unit
 
     @torch.no_grad()
     def distances(self, images: Tensor) -> Tensor:
-        """Squared Mahalanobis distances (B, 1 + tasks): to the background's nearest group, and to each task's nearest class."""
+        """Squared Mahalanobis distances (B, 1 + tasks): to the background's nearest mean, and to each task's nearest class."""
         return self._distances_of(self.extract(images))
 
     def _distances_of(self, features):
@@ -230,48 +231,44 @@ class GaussianSelector(nn.Module):
         return finite(torch.cat(features), f"among the {what} images are features that are"), torch.cat(labels)
 
 
-def statistics_of(module: nn.Module, features: Tensor) -> ReferenceStatistics:
-    """Of features (N, D) that the module gave; a group for every 50 of them, at most 1000, found by k-means.
+def statistics_of(module: nn.Module, *kinds: Tensor) -> ReferenceStatistics:
+    """Of features (N, D) that the module gave, a tensor for each kind of reference images; the first one sets the scale.
 
-    Raises ValueError for a single one.
+    Kinds count alike, however many images they have. Raises ValueError for a single image.
     """
-    if len(features) < 2:
+    if len(kinds[0]) < 2:
         raise ValueError(
             "the selector learns the scale of its features from reference images: two at least, better hundreds."
         )
-    features = features.double()
-    mean, std = features.mean(dim=0), features.std(dim=0) + 1e-6
-    standard = (features - mean) / std
-    group = k_means(standard, min(max(len(features) // 50, 1), 1000))
-    background = torch.stack([standard[group == g].mean(dim=0) for g in group.unique()])
-    within = standard - background[group.unique(return_inverse=True)[1]]
-    return ReferenceStatistics(mean, std, background, within.T @ within / len(features), checksum(module))
+    mean, std = kinds[0].double().mean(dim=0), kinds[0].double().std(dim=0) + 1e-6
+    standard = [(features.double() - mean) / std for features in kinds]
+    background = torch.stack([z.mean(dim=0) for z in standard])
+    within = torch.stack([(z - m).T @ (z - m) / len(z) for z, m in zip(standard, background)]).mean(dim=0)
+    return ReferenceStatistics(mean, std, background, within, checksum(module))
 
 
-def k_means(features: Tensor, groups: int) -> Tensor:
-    """The group (N,) of each of the features (N, D), by k-means from a fixed seed."""
-    from sklearn.cluster import KMeans  # loads in a second, and is needed once
-
-    found = KMeans(groups, n_init=1, max_iter=50, random_state=0).fit(features.cpu().numpy())  # type: ignore
-    return torch.from_numpy(found.labels_).long().to(features.device)
+def relative(distances: Tensor) -> Tensor:
+    """log(d_t / d_0) (N, T) of distances (N, 1 + T), column 0 the background: at 0 both explain the image equally well."""
+    logs = distances.clamp(min=1e-12).log()
+    return logs[:, 1:] - logs[:, :1]
 
 
-def limit_of(relative: Tensor, quantile: float, towards: float = 0.15) -> Tensor:
-    """A task's limit from the relative distances (N,) of its validation images: their quantile, a scalar.
+def limit_of(own: Tensor, quantile: float, towards: float = 0.4) -> Tensor:
+    """A task's limit from log(d_t / d_0) (N,) of its own validation images: their quantile, a scalar.
 
-    At 0 the task and the background explain an image equally well. Where the task's own images lie far below, nothing is
-    near them, and the limit moves a little way `towards` 0.
+    Where all of them lie below 0, there is room between the task and the background, and the limit moves a part of the
+    way `towards` 0.
     """
-    limit = relative.quantile(quantile)
+    limit = own.quantile(quantile)
     return torch.maximum(limit, (1 - towards) * limit)
 
 
 def select_relative(distances: Tensor, limits: Tensor) -> Tensor:
-    """The task with the least distance, if that is at most its limit above the background's; else none.
+    """The task with the least distance, if log(d_t / d_0) is at most its limit; else none.
 
     distances (N, 1 + T), column 0 the background; limits (T,) -> LongTensor (N,): index of a task, or -1.
     """
     if distances.shape[1] == 1:
         return torch.full((len(distances),), -1)
-    least, best = distances[:, 1:].min(dim=1)
-    return torch.where(least - distances[:, 0] <= limits[best], best, -1)  # what is no number is not known either
+    least, best = relative(distances).min(dim=1)
+    return torch.where(least <= limits[best], best, -1)  # what is no number is not known either

@@ -12,8 +12,8 @@ from mini_lib.selectors import (
     ClipStatistics,
     GaussianSelector,
     ReferenceStatistics,
-    k_means,
     limit_of,
+    relative,
     select_relative,
     statistics_of,
 )
@@ -49,10 +49,12 @@ def selector(**settings):
 
 
 def test_the_rule_by_hand():
-    distances = torch.tensor([[5.0, 2.0, 3.0], [5.0, 9.0, 4.0], [1.0, 3.5, 9.0], [float("nan")] * 3])
-    limits = torch.tensor([-1.0, 0.0])
-    # least: task 0 (2 - 5 <= -1), task 1 (4 - 5 <= 0), task 0 (3.5 - 1 > -1), no number
+    distances = torch.tensor([[5.0, 2.0, 3.0], [5.0, 9.0, 4.0], [4.0, 3.0, 9.0], [float("nan")] * 3])
+    assert torch.allclose(relative(distances)[0], torch.tensor([0.4, 0.6]).log())
+    limits = torch.tensor([0.5, 1.0]).log()
+    # least: task 0 (2 / 5 <= .5), task 1 (4 / 5 <= 1), task 0 (3 / 4 > .5), no number
     assert select_relative(distances, limits).tolist() == [0, 1, -1, -1]
+    assert relative(torch.tensor([[1.0, 0.0]])).isfinite().all()  # an image that lies on a mean
     assert select_relative(torch.ones(2, 1), torch.zeros(0)).tolist() == [-1, -1]
 
 
@@ -62,7 +64,8 @@ def test_distances_by_hand():
     z = (made.extract(torch.tensor([[1.0, 2.0]])[:, :, None, None]))[0]
     precision = torch.linalg.inv(made.scatter / 1000)  # prior and shrinkage are 0
     by_hand = min(float((z - mu) @ precision @ (z - mu)) for mu in made.means)
-    away = min(float((z - group) @ precision @ (z - group)) for group in made.background)
+    away = float(z @ precision @ z)  # the reference's mean, once it is standardised, is 0
+    assert made.background.shape == (1, 2) and made.background.abs().max() < 1e-9
     found = made.distances(torch.tensor([[1.0, 2.0]])[:, :, None, None])[0].tolist()
     assert found == pytest.approx([away, by_hand], rel=1e-9)
 
@@ -156,7 +159,7 @@ def test_features_are_channel_statistics_and_the_unit_feature(clip):
 def test_the_limit_by_hand():
     far, near = torch.linspace(-200, -100, 101), torch.linspace(-50, 50, 101)
     assert limit_of(near, 0.95) == pytest.approx(45)
-    assert limit_of(far, 0.95, 0.15) == pytest.approx(0.85 * -105)  # a little way towards 0
+    assert limit_of(far, 0.95) == pytest.approx(0.6 * -105)  # a part of the way towards 0
     assert limit_of(far, 0.95, 0) == pytest.approx(-105)
 
 
@@ -170,7 +173,12 @@ def test_statistics_take_the_place_of_reference_images():
     tried = points((2, 0), 20, 5)[:, :, None, None]
     assert torch.equal(made.distances(tried), stored.distances(tried))
     found = statistics_of(stored.features, images)
-    assert found.background.shape == (10, 2) and (found.within.diag() < 0.5).all()  # a group for every 50 of 500
+    both = statistics_of(stored.features, images, points((9, 9), 100, 8))
+    assert found.background.shape == (1, 2) and both.background.shape == (2, 2)
+    assert torch.equal(both.mean, found.mean) and torch.equal(both.std, found.std)  # the first kind sets the scale
+    alone = (points((9, 9), 100, 8).double() - both.mean) / both.std
+    assert torch.allclose(both.background[1], alone.mean(0))
+    assert torch.allclose(both.within, (found.within + torch.cov(alone.T, correction=0)) / 2)  # kinds count alike
     other = replace(found, checksum=found.checksum + 1)
     with pytest.raises(ValueError, match="of another CLIP"):
         stored.learn_reference(other)
@@ -180,9 +188,3 @@ def test_statistics_take_the_place_of_reference_images():
     stored.learn_reference(long)
     with pytest.raises(ValueError, match="features have length 3, these 2"):
         stored.extract(tried)
-
-
-def test_k_means_is_the_same_again():
-    x = torch.cat([points((0, 0), 50), points((9, 9), 50, 1)]).double()
-    group = k_means(x, 2)
-    assert torch.equal(group, k_means(x, 2)) and group[:50].unique().numel() == 1 and group[0] != group[-1]

@@ -33,7 +33,7 @@ from ..methods.tuning import choose_rate
 from ..metrics import AccuracyMatrix
 from ..official import GivenFeatures
 from ..run import Tables, run
-from ..selectors import ClipStatistics, GaussianSelector, select_relative
+from ..selectors import ClipStatistics, GaussianSelector, relative, select_relative
 from ..training import checksum, loader, progress, seed_everything
 from . import RESULTS, ROOT
 from .compare import tables_beside
@@ -44,12 +44,12 @@ STEPS = 100  # training steps a task
 RATES = {"moe-adapters": (1e-3, 3e-3, 1e-2), "fine-tuning": (3e-5, 1e-4, 3e-4)}  # tried on validation images
 PENALTIES = (1e-3, 1e-2, 1e-1)  # inverse ones, of the bound; tried on validation images
 KEY = ["clip", "order", "seed", "selector", "reference", "decides for"]
-COLUMNS = [*KEY, "own", "own at the end", "unknown", "auroc", "transfer", "average", "last"]
+COLUMNS = [*KEY, "own", "own at the end", "unknown", "auroc", "auroc before limits", "transfer", "average", "last"]
 BOUND = "bound: logistic regression on all tasks at once"
 
 Key = tuple[str, str, str]  # of a selector: its name, its reference, what it decides for
-# task -> what its test images were taken for, and how unknown each seems: the least distance or error, before any limit
-Stage = dict[str, tuple[Tensor, Tensor]]
+# task -> what its test images were taken for, and how unknown each seems: against its nearest task's limit, and before any limit
+Stage = dict[str, tuple[Tensor, Tensor, Tensor]]
 Features = dict[str, dict[str, TensorDataset]]  # task -> "train", "val", "test" -> features and labels
 
 
@@ -78,7 +78,8 @@ def by_gaussians(features: Features, reference: Any, order: Sequence[str], batch
         stage = {}
         for other in order:
             distances = _means(selector.distances(features[other]["test"].tensors[0]), batch)
-            stage[other] = select_relative(distances, selector.limits), distances[:, 1:].amin(dim=1) - distances[:, 0]
+            least, best = relative(distances).min(dim=1)
+            stage[other] = select_relative(distances, selector.limits), least - selector.limits[best], least
         yield stage
 
 
@@ -114,10 +115,11 @@ def by_errors(errors: tuple[dict, dict, dict], rule: str, order: Sequence[str], 
             of_image = _means(test[other][:, columns], batch)
             if rule == "threshold":
                 smallest, best = of_image.min(dim=1)
-                strange = torch.where(best == 0, torch.inf, smallest)  # the reference explains it best
+                plain = against = torch.where(best == 0, torch.inf, smallest)  # the reference explains it best
             else:
-                strange = of_image[:, 1:].amin(dim=1) / of_image[:, 0]
-            stage[other] = RULES[rule](of_image, limit), strange
+                quotients = of_image[:, 1:] / of_image[:, :1]
+                against, plain = (quotients / limit).amin(dim=1), quotients.amin(dim=1)
+            stage[other] = RULES[rule](of_image, limit), against, plain
         yield stage
 
 
@@ -130,18 +132,21 @@ def judged(stages: Sequence[Stage], order: Sequence[str]) -> dict[str, float]:
     """Percent of test images sent well, and the AUROC of learned tasks' images against those of tasks not yet learned.
 
     "own": of learned tasks to their own router, mean of all stages and tasks; "own at the end": when all are learned;
-    "unknown": of tasks not yet learned to the original CLIP.
+    "unknown": of tasks not yet learned to the original CLIP. "auroc" is that of what the rule compares with its limit,
+    "auroc before limits" that of the least distance or error itself.
     """
-    own, unknown, aurocs = [], [], []
+    own, unknown, aurocs = [], [], ([], [])
     for learned, stage in enumerate(stages, 1):
         for j, name in enumerate(order):
             to = j if j < learned else -1
             (own if j < learned else unknown).append(100 * (stage[name][0] == to).double().mean().item())
         if learned < len(order):
-            strange = [stage[name][1].nan_to_num(posinf=1e9) for name in order]
-            later = torch.cat([torch.full((len(s),), j >= learned) for j, s in enumerate(strange)])
-            aurocs.append(roc_auc_score(later, torch.cat(strange)))
-    columns = {"own": own, "own at the end": own[-len(order) :], "unknown": unknown, "auroc": aurocs}
+            for found, place in zip(aurocs, (1, 2)):
+                strange = [stage[name][place].nan_to_num(posinf=1e9) for name in order]
+                later = torch.cat([torch.full((len(s),), j >= learned) for j, s in enumerate(strange)])
+                found.append(roc_auc_score(later, torch.cat(strange)))
+    columns = {"own": own, "own at the end": own[-len(order) :], "unknown": unknown}
+    columns |= {"auroc": aurocs[0], "auroc before limits": aurocs[1]}
     return {name: float(np.mean(values)) for name, values in columns.items()}
 
 
@@ -235,7 +240,7 @@ def selections(
             add(f"DDAS, {rule}", reference, partial(by_errors, errors, rule))
     if stored is not None:
         given = dataclasses.replace(stored, checksum=checksum(GivenFeatures()))
-        add("Gaussian", "photographs", partial(by_gaussians, features, given))
+        add("Gaussian", "photographs and drawings", partial(by_gaussians, features, given))
     paper: dict[str, Any] = {"DDAS, one threshold": PatchFeatures(clip, 1)}
     if alexnet:
         seed_everything(seed)

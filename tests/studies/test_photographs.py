@@ -49,17 +49,27 @@ def test_what_ddas_takes_images_for_by_hand():
     assert batch[1]["a"][0].tolist() == [1, 1]  # means 1, .7, .65
     threshold = torch.cat([e.min(dim=1).values for e in TEST.values()]).quantile(0.99)
     by_threshold = list(by_errors(ERRORS, "threshold", ("a", "b")))[1]
-    assert [t.tolist() for t, _ in by_threshold.values()] == [[0, 1], [1, -1]] and threshold < 0.6
+    assert [t.tolist() for t, _, _ in by_threshold.values()] == [[0, 1], [1, -1]] and threshold < 0.6
 
 
 def test_percent_and_auroc_by_hand():
-    def stage(a, b, strange_a, strange_b):
-        return {"a": (torch.tensor(a), torch.tensor(strange_a)), "b": (torch.tensor(b), torch.tensor(strange_b))}
+    def stage(a, b, *strange):
+        return {
+            "a": (torch.tensor(a), *map(torch.tensor, strange[::2])),
+            "b": (torch.tensor(b), *map(torch.tensor, strange[1::2])),
+        }
 
-    stages = [stage([0, 0], [-1, 0], [0.1, 0.9], [2.0, 0.5]), stage([0, 1], [1, 1], [0.1, 0.2], [0.1, math.inf])]
+    first = stage([0, 0], [-1, 0], [0.1, 0.9], [2.0, 0.5], [0.1, 0.2], [0.3, 0.3])
+    stages = [first, stage([0, 1], [1, 1], *[[0.1, math.inf]] * 4)]
     found = judged(stages, ("a", "b"))
     # own: a 100, then a 50 and b 100; unknown: b 50 of the first stage; pairs of a and b in it: 3 of 4 the right way round
-    assert found == {"own": pytest.approx(250 / 3), "own at the end": 75, "unknown": 50, "auroc": 0.75}
+    assert found == {
+        "own": pytest.approx(250 / 3),
+        "own at the end": 75,
+        "unknown": 50,
+        "auroc": 0.75,
+        "auroc before limits": 1,
+    }
 
 
 def test_gaussians_and_the_bound_on_clouds_far_apart():
