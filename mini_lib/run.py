@@ -29,7 +29,7 @@ from .training import checksum, loader, progress, seed_everything
 
 CHECKPOINT, MATRIX, ROUTING, VALIDATION = "checkpoint.safetensors", "matrix.csv", "routing.csv", "validation.csv"
 SETTINGS, DIGESTS = "settings.json", "digests.json"  # what the run is, and what its files ought to be
-FORMAT = 3  # of the folder; 1 had no digests, 2 no class names
+FORMAT = 4  # of the folder; 1 had no digests, 2 no class names, 3 no candidates
 TOLERANCE = 1e-3  # between two machines' outputs of one model
 _begun: dict[Path, str] = {}  # folders that this process has written to -> which run it is
 
@@ -96,6 +96,7 @@ def run(
     log: Callable[[str], object] = print,
     after_task: Callable[[int], object] | None = None,
     resume: bool = True,
+    candidates: str | None = None,
 ) -> AccuracyMatrix:
     """Teach `method` the tasks of `benchmark` one after another; returns its AccuracyMatrix.
 
@@ -105,6 +106,9 @@ def run(
     their own router once it is there, to the original CLIP before); digests.json says what these ought to be.
     The same call again goes on after the last task that was finished, and ends in the same numbers. resume: False starts
     anew; what an earlier process left in `out` is set aside under another name, and nothing is ever deleted.
+    candidates: the names that a test image is judged among: "own", its task's, as in MTIL; "seen", those of all tasks learned
+    so far (ODCL); "all", those of the whole stream (X-TAIL). By default what the benchmark says, "own" but for
+    class-incremental ones. See `Benchmark.tested_among`. Validation images are always judged among their task's own names.
     after_task(number of tasks learned) is called before a row counts as done. What a class-incremental benchmark does not
     test yet is NaN. A task that is worse on its validation images than zero-shot is told as a warning.
     Raises ValueError where `out` holds anything but this run: one of other settings, data or CLIP, a damaged, exchanged
@@ -120,23 +124,27 @@ def run(
             f"this {method.name!r} was stopped in the middle of a task: make the method anew, and run it again; "
             f"what is finished lies in {out}."
         )
-    if method.knows_tasks and benchmark.tested(1)[0].name not in names:
+    candidates = candidates or benchmark.candidates
+    benchmark.tested_among(candidates, 1)
+    if method.knows_tasks and candidates != "own":
         raise ValueError(
-            f"{method.name!r} judges an image by the name of its task; {benchmark.name!r} does not tell it."
+            f"{method.name!r} judges an image by the name of its task, which nobody tells where the candidates are "
+            f"{candidates!r}: give it a selector, such as selector='gaussian'."
         )
     method.settings.check_tasks(names)
     for whose, image in benchmark.first_images():
         check_images(method.clip, image[None], whose)
-    settings = json.loads(json.dumps(_identity(method, benchmark), default=stored))
+    settings = _identity(method, benchmark) | {"candidates": candidates}
+    settings = json.loads(json.dumps(settings, default=stored))
     if not resume and _begun.get(out.resolve()) != _key(settings):
         _set_aside(out, log)
     with one_writer(out, log):
         _begun[out.resolve()] = _key(settings)
         folder = RunFolder(out, settings, names, log)
-        return _go_on(method, benchmark, folder, log, after_task)
+        return _go_on(method, benchmark, candidates, folder, log, after_task)
 
 
-def _go_on(method, benchmark, folder, log, after_task):
+def _go_on(method, benchmark, candidates, folder, log, after_task):
     names, out = folder.tasks, folder.out
     learned, seconds = folder.resume(method)
     matrix = folder.table(MATRIX)
@@ -168,8 +176,8 @@ def _go_on(method, benchmark, folder, log, after_task):
             if after_task:
                 after_task(i + 1)
             seed_everything(i)  # for what is random in evaluation; a run that goes on then draws the same
-            tested = benchmark.tested(i + 1)
-            if i and not method.learns and tested is benchmark.tested(i):
+            tested = benchmark.tested_among(candidates, i + 1)
+            if i and not method.learns and _names(tested) == _names(benchmark.tested_among(candidates, i)):
                 results = [(accuracy, None) for accuracy in matrix.values[i - 1]]  # nothing can have changed
             else:
                 results = [evaluate(method, other) for other in progress(tested, "evaluation")]
@@ -216,6 +224,10 @@ def worse_than_zero_shot(out: str | Path, only: str | None = None) -> list[str]:
 
 def _of(rate, task):
     return rate[task] if isinstance(rate, dict) else rate
+
+
+def _names(tasks):
+    return [task.classnames for task in tasks]
 
 
 def _has_images(dataset):

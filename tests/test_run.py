@@ -284,7 +284,8 @@ def test_what_does_not_learn_is_tested_once(clip, tokenizer, small, tmp_path, mo
     monkeypatch.setattr(LOOP, "evaluate", lambda method, task: (tested.append(task.name), (50.0, None))[1])
     run(made("zero-shot", clip, tokenizer, small), small, tmp_path / "a", log=silent)
     assert tested == [task.name for task in small.tasks]
-    monkeypatch.setattr(small, "tested", lambda learned: list(small.tasks))  # as where the classes to choose from grow
+    more = [[dataclasses.replace(t, classnames=[*t.classnames, *"xyz"[:n]]) for t in small.tasks] for n in range(4)]
+    monkeypatch.setattr(small, "tested", more.__getitem__)  # as where the classes to choose from grow
     run(made("zero-shot", clip, tokenizer, small), small, tmp_path / "b", log=silent)
     assert tested == [task.name for task in small.tasks] * 4
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from .verify import facts
 
 MEMORY = 2**30  # bytes that the remembered images of all data sets take together
 TOKENS = 77  # that CLIP reads at once, both ends counted
+CANDIDATES = ("own", "seen", "all")  # see `Benchmark.tested_among`
 
 
 @dataclass
@@ -144,12 +145,32 @@ def labels_of(dataset: Any) -> np.ndarray | None:
 
 
 @dataclass
+class Merged(Task):
+    """A task whose images are judged among the names of several, `parts`, each with its own templates.
+
+    Equal names of two parts stay two classes.
+    """
+
+    parts: Sequence[Task] = ()
+
+
+def merged(parts: Sequence[Task], place: int) -> Merged:
+    """The test and validation images of the part at `place`, to be judged among the names of all parts."""
+    own, by = parts[place], sum(len(part.classnames) for part in parts[:place])
+    names = [name for part in parts for name in part.classnames]
+    val = Shifted(own.val, by) if own.val else None
+    return Merged(f"the names of {len(parts)} tasks", names, [], None, Shifted(own.test, by), val, parts)
+
+
+@dataclass
 class Benchmark:
     """A stream of tasks in a fixed order, and the reference images (or `ReferenceStatistics`) that stand for "none of them".
 
     settings says how the benchmark was made; `run` keeps it beside the results. captions: sentences about anything, for
     methods that distil what CLIP says of them.
     """
+
+    candidates: ClassVar[str] = "own"  # the names that an image is judged among, unless `run` is told others
 
     name: str
     tasks: list[Task]
@@ -165,6 +186,19 @@ class Benchmark:
     def tested(self, learned: int) -> list[Task]:
         """The tasks as they are tested after `learned` of them were learned: here always all, as in MTIL."""
         return self.tasks
+
+    def tested_among(self, candidates: str, learned: int) -> list[Task]:
+        """The tasks as they are tested where an image is judged among other names than the benchmark says.
+
+        "own": its task's (MTIL). "seen": those of all tasks learned so far, but images of a task to come among its own
+        (ODCL). "all": those of the whole stream (X-TAIL; Xu et al. 2024). Raises ValueError for another word.
+        """
+        if candidates not in CANDIDATES:
+            raise ValueError(f"candidates are 'own', 'seen' or 'all', not {candidates!r}.")
+        if candidates == self.candidates:
+            return self.tested(learned)
+        parts = {"own": [], "seen": self.tasks[:learned], "all": self.tasks}[candidates]
+        return [merged(parts, place) if place < len(parts) else task for place, task in enumerate(self.tasks)]
 
     def first_images(self) -> Iterator[tuple[str, Tensor]]:
         """The first image of every data set, and whose it is in words. Random transforms draw no numbers for it."""

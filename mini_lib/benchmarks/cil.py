@@ -27,6 +27,8 @@ DRAWN = {"chalk": "letter {}", "sketch": "{}", "gems": "{} thing"}  # tasks of M
 class ClassIncremental(Benchmark):
     """Steps through the classes of one data set. A step is learned among its own classes, and tested among all seen."""
 
+    candidates = "seen"
+
     def tested(self, learned: int) -> list[Task]:
         """The first `learned` steps, each with the class names of all of them; steps to come are not tested."""
         seen = self.tasks[:learned]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..benchmarks.base import Benchmark, Task
+from ..benchmarks.base import Benchmark, Merged, Task
 from ..clip import class_embeddings, class_logits, device_of, prompts
 from ..training import checksum, endless, sample_outputs, train
 
@@ -172,6 +172,8 @@ class Method:
 
     def embeddings(self, task: Task, encode_text: Callable[[Tensor], Tensor], key: int | None = None) -> Tensor:
         """The text classifier (C, D) of a task in evaluation; kept until `forget_embeddings`, that of key -1 for good."""
+        if isinstance(task, Merged):
+            return torch.cat([self.embeddings(part, encode_text, key) for part in task.parts])
         said = _said_of(task)
         if (said, key) not in self._embeddings:
             with torch.no_grad():

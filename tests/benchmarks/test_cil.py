@@ -117,7 +117,9 @@ def test_seen_accuracy_is_the_accuracy_over_all_images(mini, tokenizer, tmp_path
 
 @pytest.mark.parametrize("name", ["analytic", "adapter-per-task", "model-per-task"])
 def test_methods_that_are_told_the_task_are_refused(mini, clip, tokenizer, tmp_path, name):
-    with pytest.raises(ValueError, match="judges an image by the name of its task; 'cil mini' does not tell it"):
+    with pytest.raises(
+        ValueError, match="judges an image by the name of its task, which nobody tells where the candidates are 'seen'"
+    ):
         run(make_method(name, clip, tokenizer), mini, tmp_path, log=silent)
 
 
