@@ -120,7 +120,7 @@ def finite(values: Tensor, what: str) -> Tensor:
     """The same values, if all are finite. values: (N,) or (N, ...). Raises FloatingPointError with the first that is not."""
     bad = (~values.isfinite()).reshape(len(values), -1).any(dim=1).nonzero()
     if len(bad):
-        raise FloatingPointError(f"DDAS: {what} no finite number, the first is number {int(bad[0])} of {len(values)}.")
+        raise FloatingPointError(f"the selector: {what} no finite number, the first is number {int(bad[0])} of {len(values)}.")
     return values
 
 
@@ -154,7 +154,7 @@ def select_within(errors: Tensor, limits: Tensor | float) -> Tensor:
     """The rule "limits": among the tasks within their limit, the one with the least error; else none.
 
     errors (N, 1 + T), limits (T,) of the errors relative to the reference's -> LongTensor (N,). Where limits differ much, as
-    on photographs, the task with the widest limit takes the others' images by `select_calibrated`.
+    on photographs, the task with the widest limit takes the others' images by `select_calibrated`. (Built in notebook 15.)
     """
     if errors.shape[1] == 1:
         return errors.new_full((len(errors),), -1, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Selectors: which learned task does an image belong to, if any? In closed form, without training.
+"""Selectors: which learned task does an image belong to, if any? In closed form, without training. Built in notebook 15.
 
 A selector has learn_reference(reference), learn_task(train, held_out), select(images) -> LongTensor (B,) with -1 for the
 original CLIP, granularity "sample" or "batch", and selector_state_dict / load_selector_state_dict. `DDAS`, the paper's, is

@@ -103,6 +103,7 @@ def rivals() -> Study:
     others = {
         ", DDAS decides for a batch": {"granularity": "batch"},
         ", without DDAS": {"selector": "none"},
+        ", Gaussian selector": {"selector": "gaussian"},
     }
     return Study(
         searched,
