@@ -47,6 +47,7 @@ def evaluate(
     """
     correct, selected = [], []
     for images, labels in loader(task.test if dataset is None else dataset, batch_size):
+        images = images.to(getattr(method, "device", images.device))  # once for the selector and the encoder
         try:
             if hasattr(method, "select"):
                 selected.append(method.select(images, task))

@@ -6,6 +6,7 @@ another.
 """
 
 import math
+import weakref
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -28,13 +29,14 @@ class ClipStatistics(nn.Module):
     """An image's look and content: channel statistics after some blocks of the frozen CLIP, and its final feature.
 
     images (B, 3, H, W) -> (B, 2 W len(blocks) + D): mean and deviation over the patches of each channel of width W, and the
-    unit feature. One pass through the image tower.
+    unit feature. One pass through the image tower, whose final features are kept for `kept`.
     """
 
     def __init__(self, clip: nn.Module, blocks: tuple[int, ...] = (1,)):
         super().__init__()
         places = range(len(vision_blocks(clip)))
         self.clip, self.blocks = clip, sorted({places[block] for block in blocks})
+        self._last = None
 
     def forward(self, images: Tensor) -> Tensor:
         blocks = list(vision_blocks(self.clip))
@@ -42,11 +44,16 @@ class ClipStatistics(nn.Module):
         for place, block in noting.items():
             blocks[place] = block
         final = with_vision_blocks(self.clip, blocks).encode_image(images)
+        self._last = weakref.ref(images), final
         parts = []
         for block in noting.values():
             patches = batch_first(block.module, block.take()[1])[:, 1:]
             parts += [patches.mean(dim=1), patches.std(dim=1)]
         return torch.cat([*parts, F.normalize(final, dim=-1)], dim=1)
+
+    def kept(self, images: Tensor) -> Tensor | None:
+        """The CLIP's features (B, D) of these images, not normalised, if they are the ones that were seen last; else None."""
+        return self._last[1] if self._last and self._last[0]() is images else None
 
 
 @dataclass

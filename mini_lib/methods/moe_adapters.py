@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..benchmarks.base import Task
 from ..clip import class_logits, count_parameters
 from ..moe import MoEClip
+from ..selectors import ClipStatistics
 from ..training import seed_everything
 from .base import TrainedMethod, TrainingSettings, register, whole_number
 from .routed import Routed, SelectorSettings
@@ -98,11 +99,23 @@ class MoEAdapters(Routed, TrainedMethod):
             for layer in self.model.layers:
                 layer.routers.train()
 
+    def encode_image(self, images: Tensor, selected: Tensor) -> Tensor:
+        """Features (B, D), each by its router; of the original CLIP the selector has just made some, which are taken over."""
+        features = getattr(self.selector, "features", None)
+        kept = features.kept(images) if isinstance(features, ClipStatistics) else None
+        routed = selected >= 0
+        if kept is None or routed.all():
+            return self.model.encode_image(images, selected)
+        kept = kept.clone()
+        if routed.any():
+            kept[routed] = self.model.encode_image(images[routed], selected[routed])
+        return kept
+
     def scores(self, images: Tensor, task: Task, selected: Tensor | None = None) -> Tensor:
         """`selected`: what `select` gave, where it is known already."""
         selected = self.select(images, task) if selected is None else selected
         selected = selected.clamp(max=len(self.model.tasks) - 1)  # tasks that share one router
-        features = self.model.encode_image(images.to(self.device), selected)
+        features = self.encode_image(images.to(self.device), selected)
         scores = features.new_empty(len(images), len(task.classnames))
         for router in selected.unique().tolist():
             rows = selected == router

@@ -8,6 +8,7 @@ from helpers import silent
 
 from mini_lib import METHODS, make_method, run
 from mini_lib.benchmarks.fingerprint import fingerprint
+from mini_lib.clip import vision_blocks
 from mini_lib.methods import needs
 from mini_lib.methods.routed import Routed
 from mini_lib.selectors import GaussianSelector, ReferenceStatistics
@@ -148,3 +149,23 @@ def test_statistics_as_reference(clip, tokenizer, small, tmp_path):
     assert (by_images.values == by_statistics.values).all()
     with pytest.raises(ValueError, match="DDAS learns from reference images, not from their statistics"):
         make_method("moe-adapters", clip, tokenizer, reference=stored, selector="ddas")
+
+
+def test_the_original_clip_s_features_are_not_computed_twice(clip, tokenizer, small):
+    """What the Gaussian selector has seen of an image that it sends to CLIP is what CLIP says of it."""
+    learner = made("moe-adapters", clip, tokenizer, small, selector="gaussian", gaussian={"quantile": 0.9})
+    learner.learn(small.tasks[0])
+    images = torch.cat([task.test.tensors[0][:3] for task in small.tasks])
+    with torch.no_grad():
+        selected = torch.tensor([0, -1, 0, -1, -1, -1, -1, -1, -1])
+        alone = learner.scores(images.clone(), small.tasks[0], selected)  # another tensor: computed
+        learner.select(images, small.tasks[0])
+        calls = []
+        handle = vision_blocks(clip)[0].attn.register_forward_hook(lambda m, i, o: calls.append(len(i[0])))
+        shared = learner.scores(images, small.tasks[0], selected)
+        all_of_clip = learner.scores(images, small.tasks[0], torch.full_like(selected, -1))
+        handle.remove()
+    assert calls == [2]  # the two images that have a router
+    torch.testing.assert_close(shared, alone, atol=1e-4, rtol=0)
+    zero_shot = make_method("zero-shot", clip, tokenizer).scores(images, small.tasks[0])
+    torch.testing.assert_close(all_of_clip, zero_shot, atol=1e-4, rtol=0)
