@@ -17,7 +17,7 @@ ALLOWED = {
 }  # fmt: skip
 PAGES = (
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", "mini_lib/embedded/tiny.md",
-    "mini_lib/embedded/photo.md", "notebooks/assignments/README.md", "tests/golden/README.md",
+    "mini_lib/embedded/photo.md", "notebooks/assignments/README.md", "notebooks/GLOSSARY.md", "tests/golden/README.md",
 )  # fmt: skip
 
 
