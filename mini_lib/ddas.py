@@ -155,8 +155,8 @@ def select_calibrated(errors: Tensor, limits: Tensor | float) -> Tensor:
 def select_within(errors: Tensor, limits: Tensor | float) -> Tensor:
     """The rule "limits": among the tasks within their limit, the one with the least error; else none.
 
-    errors (N, 1 + T), limits (T,) of the errors relative to the reference's -> LongTensor (N,). Where limits differ much, as
-    on photographs, the task with the widest limit takes the others' images by `select_calibrated`. (Built in notebook 15.)
+    errors (N, 1 + T), limits (T,) of the errors relative to the reference's -> LongTensor (N,). Where limits differ,
+    as on photographs, the task with the widest takes the others' images by `select_calibrated`. (Built in notebook 15.)
     """
     if errors.shape[1] == 1:
         return errors.new_full((len(errors),), -1, dtype=torch.long)

@@ -255,7 +255,7 @@ def statistics_of(module: nn.Module, *kinds: Tensor) -> ReferenceStatistics:
 
 
 def relative(distances: Tensor) -> Tensor:
-    """log(d_t / d_0) (N, T) of distances (N, 1 + T), column 0 the background: at 0 both explain the image equally well."""
+    """log(d_t / d_0) (N, T) of distances (N, 1 + T), column 0 the background; at 0 both explain an image equally."""
     logs = distances.clamp(min=1e-12).log()
     return logs[:, 1:] - logs[:, :1]
 
