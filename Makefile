@@ -24,9 +24,10 @@ test: $(VENV)/course $(VENV)/book
 test-fast: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow" tests
 
-# Kills at any moment, some minutes of them; a small form is part of `make test`.
+# Kills at any moment, some minutes of them; a small form is part of `make test`, and so are all of a download's.
 torture: $(VENV)/course
 	OMP_NUM_THREADS=1 TQDM_DISABLE=1 $(BIN)/python tests/torture.py
+	$(BIN)/python -m pytest -q tests/benchmarks/test_archives.py -k killed
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check mini_lib tests
