@@ -67,7 +67,8 @@ def build(out: Path = OUT) -> Path:
         for path in students:
             shutil.copy(path, source / "assignments")
         (source / "conf.py").write_text(CONFIG, encoding="utf-8")
-        contents = ("\n".join(path.stem for path in pages), "\n".join(f"assignments/{path.stem}" for path in students))
+        chapters = [*(path.stem for path in pages), "GLOSSARY"]
+        contents = ("\n".join(chapters), "\n".join(f"assignments/{path.stem}" for path in students))
         (source / "index.md").write_text(INDEX.format(*contents), encoding="utf-8")
         options = ["--quiet", "--fail-on-warning", "--doctree-dir", Path(folder, "doctrees")]
         command = [sys.executable, "-m", "sphinx", *options, source, out]
