@@ -111,7 +111,7 @@ class Method:
     name: str = ""
     learns = True  # False where learn() changes nothing, so that nothing has to be tested twice
     knows_tasks = False  # True where test images are judged by the name of their task
-    interrupted = False  # True while a task is learned, and afterwards where that was stopped
+    taught = 0  # tasks that `run` has begun to teach it, or loaded
     clip: Any
     _tokens: dict[tuple, Tensor]
     _embeddings: dict[tuple[tuple, int | None], Tensor]
