@@ -119,7 +119,11 @@ def run(
         raise ValueError(
             f"{method.name!r} judges an image by the name of its task; {benchmark.name!r} does not tell it."
         )
-    method.settings.check_tasks(names)
+    for task in benchmark.tasks:
+        for part in ("train", "test") if method.learns else ("test",):
+            if getattr(task, part) is None:
+                raise ValueError(f"task {task.name!r} has no {part} images.")
+    method.check_tasks(benchmark.tasks)
     for whose, image in benchmark.first_images():
         check_images(method.clip, image[None], whose)
     settings = json.loads(json.dumps(_identity(method, benchmark), default=stored))

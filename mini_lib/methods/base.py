@@ -139,6 +139,10 @@ class Method:
         """A digest of whatever its numbers depend on besides settings and stream, such as reference images, by name."""
         return {}
 
+    def check_tasks(self, tasks: Sequence[Task]) -> None:
+        """Raises ValueError where it could not learn one of these tasks; `run` asks before anything is learned."""
+        self.settings.check_tasks([task.name for task in tasks])
+
     def learn(self, task: Task) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not say how it learns a task.")
 
