@@ -120,7 +120,9 @@ def finite(values: Tensor, what: str) -> Tensor:
     """The same values, if all are finite. values: (N,) or (N, ...). Raises FloatingPointError with the first that is not."""
     bad = (~values.isfinite()).reshape(len(values), -1).any(dim=1).nonzero()
     if len(bad):
-        raise FloatingPointError(f"DDAS: {what} no finite number, the first is number {int(bad[0])} of {len(values)}.")
+        raise FloatingPointError(
+            f"the selector: {what} no finite number, the first is number {int(bad[0])} of {len(values)}."
+        )
     return values
 
 

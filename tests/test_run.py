@@ -103,6 +103,13 @@ def test_balance_loss_spreads_the_work(clip, tokenizer, small):
     assert shares[1] < shares[0]
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_learning_without_gradients_gets_a_sentence(clip, tokenizer, small, tmp_path, mode):
+    method = made("fine-tuning", clip, tokenizer, small)
+    with pytest.raises(ValueError, match="learns by gradients: call it outside torch.no_grad"), mode():
+        run(method, small, tmp_path, log=silent)
+
+
 def test_schedule_by_hand():
     rates = [learning_rate_at(step, 6, 1.0, 2) for step in range(7)]
     assert rates == pytest.approx([0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447, 0.0], abs=1e-6)

@@ -251,6 +251,10 @@ class TrainedMethod(Method):
         after_step: Callable[[int], None] | None = None,
     ) -> None:
         """Train what may change in `model` on the task's images, by the settings; leaves it in evaluation mode."""
+        if not torch.is_grad_enabled():
+            raise ValueError(
+                f"{self.name!r} learns by gradients: call it outside torch.no_grad and torch.inference_mode."
+            )
         choice = self.settings
         model.train()
         train(
