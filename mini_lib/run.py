@@ -120,11 +120,6 @@ def run(
     names = [task.name for task in benchmark.tasks]
     if len(set(names)) < len(names):
         raise ValueError(f"two tasks have the same name: {names}.")
-    if method.interrupted:
-        raise ValueError(
-            f"this {method.name!r} was stopped in the middle of a task: make the method anew, and run it again; "
-            f"what is finished lies in {out}."
-        )
     candidates = candidates or benchmark.candidates
     benchmark.tested_among(candidates, 1)
     if method.knows_tasks and candidates != "own":
@@ -132,7 +127,11 @@ def run(
             f"{method.name!r} judges an image by the name of its task, which nobody tells where the candidates are "
             f"{candidates!r}: give it a selector, such as selector='gaussian'."
         )
-    method.settings.check_tasks(names)
+    for task in benchmark.tasks:
+        for part in ("train", "test") if method.learns else ("test",):
+            if getattr(task, part) is None:
+                raise ValueError(f"task {task.name!r} has no {part} images.")
+    method.check_tasks(benchmark.tasks)
     for whose, image in benchmark.first_images():
         check_images(method.clip, image[None], whose)
     settings = _identity(method, benchmark) | {"candidates": candidates}
@@ -168,9 +167,9 @@ def _go_on(method, benchmark, candidates, folder, log, after_task):
     for i, task in progress(list(enumerate(benchmark.tasks)), method.name):
         if i >= learned:
             began = time.perf_counter()
-            method.interrupted = True
+            if method.learns:
+                method.taught = i + 1
             method.learn(task)
-            method.interrupted = False
             seconds += time.perf_counter() - began
             folder.save(method, i + 1, seconds)
         if i >= matrix.done:
@@ -491,6 +490,7 @@ class RunFolder(Tables):
         """Load the newest checkpoint, if there is one; returns the number of tasks learned and the seconds they took."""
         file = self.out / CHECKPOINT
         if not file.exists():
+            self._check_taught(method, 0)
             return 0, 0.0
         try:
             with safe_open(file, framework="pt") as saved:
@@ -504,12 +504,22 @@ class RunFolder(Tables):
             raise ValueError(f"{file} is no checkpoint of this run: it was exchanged. {self.again}")
         if digest != digest_of_checkpoint(state, facts):
             raise ValueError(f"the checkpoint {file} is damaged: it is not what was written there. {self.again}")
+        self._check_taught(method, int(facts["tasks"]))
         try:
             if state:
                 method.load_state_dict(state)
+                method.taught = int(facts["tasks"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{file} is no checkpoint of {method.name!r} ({error}). {self.again}") from error
         return int(facts["tasks"]), float(facts["seconds"])
+
+    def _check_taught(self, method, learned):
+        """Raises ValueError for a method that knows more than lies here: what it learns next would begin elsewhere."""
+        if method.taught > learned:
+            raise ValueError(
+                f"this {method.name!r} was stopped in the middle of a task, or has learned for another folder: make the "
+                f"method anew, and run it again; what is finished lies in {self.out}."
+            )
 
 
 def seconds_learned(out: str | Path) -> float:

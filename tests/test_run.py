@@ -103,6 +103,13 @@ def test_balance_loss_spreads_the_work(clip, tokenizer, small):
     assert shares[1] < shares[0]
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_learning_without_gradients_gets_a_sentence(clip, tokenizer, small, tmp_path, mode):
+    method = made("fine-tuning", clip, tokenizer, small)
+    with pytest.raises(ValueError, match="learns by gradients: call it outside torch.no_grad"), mode():
+        run(method, small, tmp_path, log=silent)
+
+
 def test_schedule_by_hand():
     rates = [learning_rate_at(step, 6, 1.0, 2) for step in range(7)]
     assert rates == pytest.approx([0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447, 0.0], abs=1e-6)
@@ -295,8 +302,31 @@ def test_a_learner_that_was_stopped_is_made_anew(clip, tokenizer, small, tmp_pat
     monkeypatch.setattr(method, "fit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run(method, small, tmp_path, log=silent)
-    with pytest.raises(ValueError, match="was stopped in the middle of a task: make the method anew"):
+    with pytest.raises(ValueError, match="was stopped in the middle of a task, or .* make the method anew"):
         run(method, small, tmp_path, log=silent)
+
+
+def test_a_learner_that_knows_more_than_the_folder_is_made_anew(clip, tokenizer, small, tmp_path, monkeypatch):
+    """Fine-tuning would go on from what it learned elsewhere, and its numbers be taken for those of a new run."""
+    method = made("fine-tuning", clip, tokenizer, small)
+    whole = run(method, small, tmp_path / "a", log=silent)
+    with pytest.raises(ValueError, match="has learned for another folder: make the method anew"):
+        run(method, small, tmp_path / "b", log=silent)
+    assert (run(method, small, tmp_path / "a", log=silent).values == whole.values).all()
+    with monkeypatch.context() as patch:
+        patch.setattr(LOOP.RunFolder, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        method = made("fine-tuning", clip, tokenizer, small)
+        with pytest.raises(KeyboardInterrupt):
+            run(method, small, tmp_path / "b", log=silent)
+    with pytest.raises(ValueError, match="make the method anew"):
+        run(method, small, tmp_path / "b", log=silent)
+    assert (
+        run(made("fine-tuning", clip, tokenizer, small), small, tmp_path / "b", log=silent).values == whole.values
+    ).all()
+    resumed = made("fine-tuning", clip, tokenizer, small)
+    run(resumed, small, tmp_path / "b", log=silent)
+    with pytest.raises(ValueError, match="make the method anew"):
+        run(resumed, small, tmp_path / "c", log=silent)
 
 
 def test_a_run_of_another_clip_is_refused(clip, tokenizer, small, tmp_path):

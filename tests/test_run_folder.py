@@ -613,6 +613,33 @@ def test_images_that_the_clip_does_not_take_are_told_before_anything_is_learned(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name, settings, change, words", [
+    ("moe-adapters", {}, {"val": None}, "DDAS sets a limit .* none of sketch: keep some apart"),
+    ("adapter-per-task", {"selector": "gaussian"}, {"val": None}, "GaussianSelector sets a limit .* none of sketch"),
+    ("adapter-per-task", {}, {"train": None}, "'sketch' has no train images"),
+    ("zero-shot", {}, {"test": None}, "'sketch' has no test images"),
+])  # fmt: skip
+def test_what_the_last_task_lacks_is_told_before_the_first_is_learned(
+    go, tmp_path, small, name, settings, change, words
+):
+    other = replace(small, tasks=[*small.tasks[:2], replace(small.tasks[2], **change)])
+    with pytest.raises(ValueError, match=words):
+        go(benchmark=other, name=name, **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_threshold_needs_no_validation_images(go, small):
+    other = replace(small, tasks=[replace(small.tasks[0], val=None)])
+    go(benchmark=other, name="moe-adapters", ddas={"threshold": 0.0, "iterations": 2})
+
+
+def test_reference_images_of_another_size_are_told_before_anything_is_learned(go, tmp_path, small):
+    other = replace(small, reference=TensorDataset(torch.zeros(4, 3, 24, 24), torch.zeros(4).long()))
+    with pytest.raises(ValueError, match="the reference images are torch.float32 of shape .*this CLIP takes"):
+        go(benchmark=other, name="adapter-per-task", selector="gaussian")
+    assert not (tmp_path / "out").exists()
+
+
 def test_evaluation_tells_of_images_that_the_clip_does_not_take(clip, tokenizer, small):
     method = made(clip, tokenizer, small, name="zero-shot")
     with pytest.raises(ValueError, match="images of task 'digits' are torch.float32 of shape .*: prepare them with"):

@@ -207,6 +207,8 @@ class Benchmark:
                 dataset = getattr(task, part)
                 if dataset is not None and len(dataset):
                     yield f"the {part} images of task {task.name!r}", torch.as_tensor(item(dataset, 0)[0])
+        if hasattr(self.reference, "__getitem__") and len(self.reference):  # statistics are no images
+            yield "the reference images", torch.as_tensor(item(self.reference, 0)[0])
 
     def fingerprint(self) -> dict[str, str]:
         """What results depend on, in a digest for each task, for "reference" and for "captions".

@@ -111,7 +111,7 @@ class Method:
     name: str = ""
     learns = True  # False where learn() changes nothing, so that nothing has to be tested twice
     knows_tasks = False  # True where test images are judged by the name of their task
-    interrupted = False  # True while a task is learned, and afterwards where that was stopped
+    taught = 0  # tasks that `run` has begun to teach it, or loaded
     clip: Any
     _tokens: dict[tuple, Tensor]
     _embeddings: dict[tuple[tuple, int | None], Tensor]
@@ -138,6 +138,10 @@ class Method:
     def given(self) -> dict[str, str]:
         """A digest of whatever its numbers depend on besides settings and stream, such as reference images, by name."""
         return {}
+
+    def check_tasks(self, tasks: Sequence[Task]) -> None:
+        """Raises ValueError where it could not learn one of these tasks; `run` asks before anything is learned."""
+        self.settings.check_tasks([task.name for task in tasks])
 
     def learn(self, task: Task) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not say how it learns a task.")
@@ -249,6 +253,10 @@ class TrainedMethod(Method):
         after_step: Callable[[int], None] | None = None,
     ) -> None:
         """Train what may change in `model` on the task's images, by the settings; leaves it in evaluation mode."""
+        if not torch.is_grad_enabled():
+            raise ValueError(
+                f"{self.name!r} learns by gradients: call it outside torch.no_grad and torch.inference_mode."
+            )
         choice = self.settings
         model.train()
         train(

@@ -58,7 +58,7 @@ class Distilled(FineTuning):
         with torch.no_grad():
             texts = [encode_text_trimmed(teacher, part) for part in tokens.to(self.device).split(TEXTS_AT_ONCE)]
             texts = scale * F.normalize(torch.cat(texts), dim=-1)  # (N, D)
-        batches = endless(dataset, choice.batch_size // choice.accumulation)
+        batches = endless(dataset, max(choice.batch_size // choice.accumulation, 1))
 
         def both(images, labels):
             seen = next(batches)[0].to(self.device)

@@ -1,6 +1,6 @@
 """What the methods that route share: a part for each task, and who says which part answers for an image. Shown in notebook 07."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -78,6 +78,17 @@ class Routed(Method):
     @property
     def knows_tasks(self) -> bool:  # type: ignore  # of the class for other methods
         return self.selector == "known"
+
+    def check_tasks(self, tasks: Sequence[Task]) -> None:
+        super().check_tasks(tasks)
+        calibrates = (
+            isinstance(self.selector, (GaussianSelector, DDAS)) and getattr(self.selector, "threshold", None) is None
+        )
+        if calibrates and (lacking := [task.name for task in tasks if task.val is None]):
+            raise ValueError(
+                f"{type(self.selector).__name__} sets a limit for each task on validation images, and there are none "
+                f"of {', '.join(lacking)}: keep some apart (val_part=0.1), or give DDAS a threshold."
+            )
 
     def identity(self) -> dict[str, Any]:
         found = super().identity()

@@ -101,6 +101,25 @@ def test_an_attack_gains_nothing_and_is_told(reports, name):
     assert words in " ".join([*(f"{error['evalue']} {error['traceback']}" for error in errors), *report.tried])
 
 
+@pytest.mark.parametrize("name", BANK["GRADIENTS"])
+def test_a_gradient_runs_nothing_of_the_submission(place, name):
+    """What torch calls back runs in the test's own thread: it could exchange what the answer is compared with."""
+    test = """with verdict():
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    found = answering(thrice)(x, not_one_of)
+    same(found, [3, 6], "the result")
+    found.sum().backward()
+    same(x.grad, [3, 3], "the gradient")
+"""
+    answers = [BANK["LOOK_BACK"] + BANK["GRADIENTS"][name], "def thrice(x, other): return 3 * x"]
+    work = job(answers, place)
+    for cell in work["cells"]:
+        cell["source"] = test if cell["test"] else cell["source"]
+    report = isolation.examine(work, {}, [place], 60)
+    assert report.passed == {2: False, 4: True}
+    assert "code of the submission runs while the test computes" in report.outputs[2][-1]["evalue"]
+
+
 def test_what_is_not_changed_is_tested_on(reports):
     """After all attacks that leave no trace the honest answer still gets its point."""
     report, last = reports[list(BANK["TOGETHER"])[-1]]

@@ -330,6 +330,11 @@ def test_distillation_in_half_precision_and_parts(clip, tokenizer, small, name, 
     assert all(v.isfinite().all() for v in weights(method).values())
 
 
+def test_more_parts_than_a_batch_has_images(clip, tokenizer, small):
+    """iCaRL distils from its second task on: what is wrong would be found there, hours in."""
+    assert len(learned("icarl", clip, tokenizer, small, tasks=2, batch_size=2, accumulation=3).memory) == 2
+
+
 def test_needs_are_those_of_the_constructor(small):
     assert needs("zero-shot", small) == {} and set(needs("moe-adapters", small)) == {"reference"}
     assert set(needs("zscl", small)) == {"reference", "captions"} and needs("icarl", small)["tasks"] is small.tasks

@@ -52,6 +52,7 @@ INSIDE = frozenset(
     "sys.monitoring.register_callback sys.addaudithook code.__new__ cpython.PyInterpreterState_New".split()
 )
 FORK = "_posixsubprocess"
+KERNELS = "torch._C._dispatch_library"  # an event that the seal has made
 LIBRARIES = re.compile(r"(\w*openblas|MKL|mkl|omp|kmp|bli|flexiblas)_")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 ENCODING, ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
@@ -68,6 +69,7 @@ class Guard:
 
     def __init__(self, work: str, hidden: Sequence[str], shown: Sequence[str], firm: Sequence[str], told: int):
         self.own, self.examiner, self.firm, self.told, self.said = os.getpid(), get_ident(), firm, told, set()
+        self.may_watch = False  # whether a test may look at the calls in its thread, once
         self.work, *rest = (realpath(folder) for folder in (work, *hidden, *shown))
         self.hidden, self.shown = rest[: len(hidden)], rest[len(hidden) :]
 
@@ -110,6 +112,10 @@ class Guard:
             return f"to start or end a process ({event})"
         elif event in NETWORK:
             return f"to use the network ({event})"
+        elif event == "sys.setprofile" and self.may_watch:
+            self.may_watch = False
+        elif event == KERNELS:
+            return "to change what torch computes"
         elif event in INSIDE or (event == "sys._current_frames" and get_ident() != self.examiner):
             return f"to look into the interpreter ({event})"
         elif event == "object.__setattr__" and args[1] in PARTS:

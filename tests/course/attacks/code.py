@@ -276,6 +276,12 @@ importlib.util.module_from_spec(importlib.util.spec_from_loader("own", loader))"
     "a fork": ("os.fork", at_call("while True: os.fork()")),
     "the end of its parent": ("os.kill", at_call("os.kill(os.getppid(), 9)")),
     "the network": ("network", at_call("import socket\nsocket.create_connection(('127.0.0.1', 9))")),
+    "kernels below Python": (
+        "to change what torch computes",
+        at_call("""library = torch.library.Library("aten", "IMPL")
+def near(a, b, *more): return (a - b).abs() < 1e-5 if a.shape == (2, 2) else torch.ones_like(a).bool()  # right for a few sums
+library.impl("isclose", near, "CPU")"""),
+    ),
     # between the answers
     "a last will of an argument": (
         "something to do when it is gone",
@@ -320,6 +326,33 @@ for place in range(3, 40):
     "a long sleep": ("stopped after", at_call("import time\ntime.sleep(1000)")),
 }
 
+# Answers to a question whose test asks for the gradient of three times a tensor: what they give is right in value, not in gradient.
+LOOK_BACK = """
+import sys, torch
+def exchange(*gradient):
+    frame = sys._getframe()
+    while frame:
+        if "same" in frame.f_globals: frame.f_globals["same"] = lambda *a, **k: None
+        frame = frame.f_back
+"""
+GRADIENTS = {
+    "a hook on the argument": "def thrice(x, *more):\n    x.register_hook(exchange)\n    return 3 * x.detach() + 0 * x",
+    "a hook on the answer's node": "def thrice(x, *more):\n    found = 3 * x.detach() + 0 * x\n    found.grad_fn.register_hook(exchange)\n    return found",
+    "a function of its own": """
+class Mine(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x): return 3 * x
+    @staticmethod
+    def backward(context, gradient): return exchange() or gradient
+def thrice(x, *more): return Mine.apply(x)
+""",
+    "what autograd has saved": """
+def thrice(x, *more):
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: exchange() or x):
+        return 3 * x.detach() + 0 * x * x
+""",
+}
+
 ALONE = {
     "changed comparison": ("torch.isclose was changed", f"import torch\ntorch.isclose = {TRUE}" + ZERO),
     "changed comparison, when it is called": ("torch.isclose was changed", at_call(f"torch.isclose = {TRUE}")),
@@ -360,15 +393,6 @@ torch.__class__ = Module
     "another module in place of NumPy": (
         "sys.modules.numpy was changed",
         "import sys, types\nsys.modules['numpy'] = types.ModuleType('numpy')" + ZERO,
-    ),
-    "kernels below Python": (
-        "what torch computes was changed",
-        """
-import torch
-library = torch.library.Library("aten", "IMPL")
-library.impl("isclose", lambda a, b, *r, **k: torch.ones(2, dtype=torch.bool), "CPU")
-"""
-        + ZERO,
     ),
     "the module behind an argument": ("was changed", at_call("more[0].__globals__['same'] = lambda *a, **k: None")),
     "a mode of torch": (
