@@ -108,7 +108,7 @@ class Seal:
                 optimiser([torch.nn.Parameter(torch.zeros(2, 2))])  # the first instance changes its class
         torch.func.jacfwd(torch.sin)(torch.zeros(1))  # the first use loads kernels
         # Who registers kernels changes what torch computes, and could spare `sums`: from now on that is refused.
-        vars(torch._C)["_dispatch_library"] = partial(sys.audit, KERNELS)
+        torch._C._dispatch_library = partial(sys.audit, KERNELS)  # type: ignore
         loaded = {name: one for name, one in sys.modules.items() if isinstance(one, ModuleType)}
         known = frozenset(vars(builtins))
         far = {name: one for name, one in loaded.items() if name.split(".")[0] in FAR}
