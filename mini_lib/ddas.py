@@ -232,6 +232,11 @@ class DDAS(nn.Module):
         if clip is not None:
             self.to(device_of(clip))
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether it sets a limit on validation images: without a threshold."""
+        return self.threshold is None
+
     def _check_choices(self):
         """Raises ValueError for what would end in a selector that knows nothing, or everything."""
         for name in ("iterations", "reference_iterations", "batch_size"):

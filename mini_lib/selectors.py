@@ -100,6 +100,7 @@ class GaussianSelector(nn.Module):
     means: Any
     owner: Any
     limits: Any
+    calibrates = True  # sets a limit on validation images
 
     def __init__(
         self,

@@ -81,9 +81,7 @@ class Routed(Method):
 
     def check_tasks(self, tasks: Sequence[Task]) -> None:
         super().check_tasks(tasks)
-        calibrates = (
-            isinstance(self.selector, (GaussianSelector, DDAS)) and getattr(self.selector, "threshold", None) is None
-        )
+        calibrates = getattr(self.selector, "calibrates", False)
         if calibrates and (lacking := [task.name for task in tasks if task.val is None]):
             raise ValueError(
                 f"{type(self.selector).__name__} sets a limit for each task on validation images, and there are none "
