@@ -97,9 +97,9 @@ def test_all_names_are_as_many_scores_and_the_same_for_own_ones(clip, tokenizer,
 def test_who_is_told_the_task_refuses_and_other_candidates_are_another_run(clip, tokenizer, small, tmp_path):
     for how in ("seen", "all"):
         with pytest.raises(
-            ValueError, match=f"'analytic' judges an image by the name of its task.*{how!r}: give it a selector"
+            ValueError, match=f"'adapter-per-task' judges an image by the name of its task.*{how!r}: give it a selector"
         ):
-            run(make_method("analytic", clip, tokenizer, hidden=5), small, tmp_path / how, candidates=how)
+            run(make_method("adapter-per-task", clip, tokenizer, bottleneck=2), small, tmp_path / how, candidates=how)
     run(make_method("zero-shot", clip, tokenizer), small, tmp_path, log=silent)
     with pytest.raises(ValueError, match="candidates: 'own' there, 'all' now"):
         run(make_method("zero-shot", clip, tokenizer), small, tmp_path, log=silent, candidates="all")

@@ -29,6 +29,11 @@ QUICK = {
     "model-per-task": {"iterations": 3, "batch_size": 8},
     "joint": {"iterations": 3, "batch_size": 8},
     "analytic": {"hidden": 20},
+    "nearest-mean": {},
+    "codyra": {"iterations": 3, "batch_size": 8, "rank": 2},
+    "diki": {"iterations": 3, "batch_size": 8, "length": 2},
+    "lada": {"iterations": 3, "batch_size": 8, "memories": 3, "prototypes": 2},
+    "moe-adapters++": {"iterations": 3, "batch_size": 8, "bottleneck": 4, "max_experts": 5},
 }  # fmt: skip
 
 

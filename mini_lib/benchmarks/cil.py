@@ -10,7 +10,7 @@ from torchvision.transforms import Compose
 
 from ..clip import load_clip, openai_transform, train_transform
 from ..metrics import AccuracyMatrix
-from .base import Benchmark, ImageDataset, Shifted, Task, hold_out
+from .base import Benchmark, ImageDataset, Task, hold_out, merged
 from .mini import TASKS, draw_task
 from .sources import open_all, read_parts, require_whole
 
@@ -31,14 +31,7 @@ class ClassIncremental(Benchmark):
 
     def tested(self, learned: int) -> list[Task]:
         """The first `learned` steps, each with the class names of all of them; steps to come are not tested."""
-        seen = self.tasks[:learned]
-        name = f"classes up to {seen[-1].name}"  # one name for all: methods make the text classifier once
-        classnames = [classname for task in seen for classname in task.classnames]
-        firsts = np.cumsum([0, *(len(task.classnames) for task in seen)])
-        return [
-            Task(name, classnames, task.templates, None, Shifted(task.test, by), task.val and Shifted(task.val, by))
-            for task, by in zip(seen, firsts.tolist())
-        ]
+        return [merged(self.tasks[:learned], place) for place in range(learned)]
 
 
 def seen_accuracy(matrix: AccuracyMatrix, sizes: Sequence[int]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,93 +9,100 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..benchmarks.base import Task
-from ..clip import class_logits, encode_text_trimmed
 from ..training import loader
-from .base import register, share, whole_number
-from .routed import Routed, SelectorSettings
+from .base import one_of, register, whole_number
+from .on_features import OnFeatures
+
+RIDGES = {"primal": 0.1, "dual": 0.001}  # the authors' own
 
 
 @register
-class Analytic(Routed):
-    """Ridge regression from random features of the frozen CLIP to the classes of all tasks (RAIL, primal form).
+class Analytic(OnFeatures):
+    """Ridge regression from features of the frozen CLIP to the classes of all tasks (RAIL; Xu et al. 2024, NeurIPS).
 
-    h = relu(f(x) M) with M random; (sum h^T h + ridge I)^-1 and the weights are updated batch by batch (Woodbury's identity),
-    and equal those of all data at once. In scores, `share` of the regression and the rest of the zero-shot probabilities.
-    Images that the selector sends to the original CLIP get CLIP's answer; by default it is told the task, and these are the
-    images of tasks not yet learned. (Xu et al. 2024, NeurIPS.)
+    kernel "primal": h = relu(f M) with M random, `hidden` wide; (sum h^T h + ridge I)^-1 and the weights are updated batch by
+    batch (Woodbury's identity), and equal those of all data at once; no image is kept. "dual": the features of all training
+    images are kept, K = exp(-gamma |f - f'|^2), and the weights are (K + ridge I)^-1 Y, solved anew after each task; memory
+    and time grow with the square and the cube of the images. ridge: by default 0.1 for primal, 0.001 for dual, as published.
     """
 
     @dataclass
-    class Settings(SelectorSettings):
-        hidden: int = 1000  # random features
-        ridge: float = 0.1
-        share: float = 0.8  # of the regression in the scores; the rest is zero-shot's
+    class Settings(OnFeatures.Settings):
+        kernel: str = "primal"
+        hidden: int = 1000  # random features; the authors take 15,000
+        gamma: float = 0.1
+        ridge: float | None = None
         seed: int = 0
 
         def __post_init__(self):
             super().__post_init__()
+            one_of("kernel", self.kernel, RIDGES)
             whole_number("hidden", self.hidden, at_least=1)
-            share("share", self.share)
             whole_number("seed", self.seed)
-            if not self.ridge > 0:
-                raise ValueError(f"ridge is above 0, not {self.ridge!r}: the inverse needs it.")
+            self.ridge = RIDGES[self.kernel] if self.ridge is None else self.ridge
+            for name, value in (("ridge", self.ridge), ("gamma", self.gamma)):
+                if not value > 0:
+                    raise ValueError(f"{name} is above 0, not {value!r}: the regression needs it.")
 
     name = "analytic"
 
     def __init__(self, clip: Any, tokenizer: Callable, reference: Any = None, **settings):
         super().__init__(clip, tokenizer, reference, **settings)
-        hidden, ridge = self.settings.hidden, self.settings.ridge
-        dim = clip.encode_image(torch.zeros(1, 3, *clip.visual.image_size, device=self.device)).shape[1]
+        dim, hidden = self.features(torch.zeros(1, 3, *clip.visual.image_size)).shape[1], self.settings.hidden
         generator = torch.Generator().manual_seed(self.settings.seed)
-        self.projection = (torch.randn(dim, hidden, generator=generator) / dim**0.5).to(self.device)
-        self.inverse = torch.eye(hidden, dtype=torch.float64, device=self.device) / ridge  # of sum h^T h + ridge I
-        self.weights = self.inverse.new_zeros(hidden, 0)  # a column a class
-        self.first = {}  # a task's name -> its first column
+        self.projection = ((2 * torch.rand(dim, hidden, generator=generator) - 1) / dim**0.5).to(self.device)
+        self.classes = 0
+        empty = torch.zeros(0, dtype=torch.float64, device=self.device)
+        if self.settings.kernel == "primal":
+            inverse = torch.eye(hidden, dtype=torch.float64, device=self.device) / self.settings.ridge
+            self.learned = {"inverse": inverse, "weights": empty.new_zeros(hidden, 0)}  # weights: a column a class
+        else:
+            self.learned = {"kept": empty.new_zeros(0, dim), "labels": empty.long(), "weights": empty.new_zeros(0, 0)}
 
-    @property
-    def learned_tasks(self) -> list[str]:  # type: ignore
-        return list(self.first)
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        """Random features (B, hidden) of images, in double precision: the inverse needs it."""
-        features = F.normalize(self.clip.encode_image(images.to(self.device)), dim=-1)
+    def hidden(self, features: Tensor) -> Tensor:
+        """Random features h (B, hidden) of unit features, in double precision: the inverse needs it."""
         return (features @ self.projection).relu().double()
 
     def learn(self, task: Task) -> None:
-        self.first[task.name] = self.weights.shape[1]
-        self.weights = F.pad(self.weights, (0, len(task.classnames)))
+        self.first[task.name], self.classes = self.classes, self.classes + len(task.classnames)
+        learn = self._add if self.settings.kernel == "primal" else self._keep
         for images, labels in loader(task.train, 128):
-            targets = F.one_hot(labels + self.first[task.name], self.weights.shape[1]).double().to(self.device)
-            self.inverse, self.weights = update(self.inverse, self.weights, self.features(images), targets)
+            learn(self.features(images), labels.to(self.device) + self.first[task.name])
+        if self.settings.kernel == "dual":
+            self._solve()
         self.teach_selector(task, first=len(self.first) == 1)
 
-    def scores_of(self, part: int, images: Tensor, task: Task) -> Tensor:
-        classes = self.embeddings(task, partial(encode_text_trimmed, self.clip), key=-1)
-        zero_shot = class_logits(self.clip, self.clip.encode_image(images), classes).softmax(dim=1)
-        if part < 0 or task.name not in self.first:
-            return zero_shot
-        columns = self.weights[:, self.first[task.name] :][:, : len(task.classnames)]
-        share = self.settings.share
-        return share * (self.features(images) @ columns).float() + (1 - share) * zero_shot
+    def _add(self, features, labels):
+        held, targets = self.learned, F.one_hot(labels, self.classes).double()
+        weights = F.pad(held["weights"], (0, self.classes - held["weights"].shape[1]))
+        held["inverse"], held["weights"] = update(held["inverse"], weights, self.hidden(features), targets)
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """The scores estimate probabilities already: what is negative counts as 0, and the sum is made 1."""
-        positive = scores.clamp(min=1e-9)
-        return positive / positive.sum(dim=1, keepdim=True)
+    def _keep(self, features, labels):
+        for name, more in (("kept", features.double()), ("labels", labels)):
+            self.learned[name] = torch.cat([self.learned[name], more])
+
+    def _solve(self):
+        kept, targets = self.learned["kept"], F.one_hot(self.learned["labels"], self.classes).double()
+        ridge = self.settings.ridge * torch.eye(len(kept), dtype=kept.dtype, device=kept.device)
+        self.learned["weights"] = torch.linalg.solve(gaussian_kernel(kept, kept, self.settings.gamma) + ridge, targets)
+
+    def learned_scores(self, features: Tensor) -> Tensor:
+        if self.settings.kernel == "primal":
+            return self.hidden(features) @ self.learned["weights"]
+        kernel = gaussian_kernel(features.double(), self.learned["kept"], self.settings.gamma)
+        return kernel @ self.learned["weights"]
 
     def state_dict(self) -> dict[str, Tensor]:
-        learned = {f"first.{task}": torch.tensor(column) for task, column in self.first.items()}
-        return {"inverse": self.inverse, "weights": self.weights, **learned, **self.selector_state()}
+        return super().state_dict() | self.learned
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.inverse, self.weights = (state[name].to(self.device) for name in ("inverse", "weights"))
-        self.first = {k.removeprefix("first."): int(v) for k, v in state.items() if k.startswith("first.")}
-        self.load_selector_state(state)
+        super().load_state_dict(state)
+        self.learned = {name: state[name].to(self.device) for name in self.learned}
+        self.classes = self.learned["weights"].shape[1]
 
     @property
     def trained_parameters(self) -> int:
-        return self.weights.numel()
+        return self.learned["weights"].numel()
 
 
 def update(inverse: Tensor, weights: Tensor, h: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,3 +114,8 @@ def update(inverse: Tensor, weights: Tensor, h: Tensor, targets: Tensor) -> tupl
     inner = torch.eye(len(h), dtype=h.dtype, device=h.device) + h @ gain
     inverse = inverse - gain @ torch.linalg.solve(inner, gain.T)
     return inverse, weights + inverse @ h.T @ (targets - h @ weights)
+
+
+def gaussian_kernel(a: Tensor, b: Tensor, gamma: float) -> Tensor:
+    """exp(-gamma |x - y|^2) (A, B) of the rows of a (A, D) and b (B, D)."""
+    return torch.exp(-gamma * torch.cdist(a, b).square())

@@ -114,14 +114,14 @@ class MoEAdapters(Routed, TrainedMethod):
     def scores(self, images: Tensor, task: Task, selected: Tensor | None = None) -> Tensor:
         """`selected`: what `select` gave, where it is known already."""
         selected = self.select(images, task) if selected is None else selected
-        selected = selected.clamp(max=len(self.model.tasks) - 1)  # tasks that share one router
+        chosen, selected = selected, selected.clamp(max=len(self.model.tasks) - 1)  # tasks that share one router
         features = self.encode_image(images.to(self.device), selected)
         scores = features.new_empty(len(images), len(task.classnames))
         for router in selected.unique().tolist():
             rows = selected == router
             embeddings = self.embeddings(task, partial(self.model.encode_text, task=router), key=router)
             scores[rows] = class_logits(self.clip, features[rows], embeddings)
-        return scores
+        return self.among_chosen(scores, chosen, task)
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {f"model.{k}": v for k, v in self.model.adapter_state_dict().items()}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..benchmarks.base import Task
+from ..benchmarks.base import Merged, Task
 from ..benchmarks.files import advice, find_images, shown, told
 from ..benchmarks.upright import Upright, whites
 from ..benchmarks.verify import facts, find_damaged
@@ -104,8 +104,9 @@ def judge(
         tasks = [Task(f"{', '.join(names)} in {' | '.join(templates)}", list(names), templates, None, None)]
     method: Any = learned.original if part == CLIP else learned.method
     own = {"selected": torch.full((len(images),), part)} if part >= 0 and hasattr(method, "select") else {}
-    probabilities = method.probabilities(torch.cat([method.scores(images, task, **own) for task in tasks], dim=1)).cpu()
     every = [name for task in tasks for name in task.classnames]
+    asked = tasks[0] if len(tasks) == 1 else Merged("all learned names", every, [], None, None, None, tasks)
+    probabilities = method.probabilities(method.scores(images, asked, **own)).cpu()
     once = list(dict.fromkeys(every))
     places = torch.tensor([once.index(name) for name in every])
     return once, probabilities.new_zeros(len(images), len(once)).index_add(1, places, probabilities)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..benchmarks.base import Task
+from ..benchmarks.base import Merged, Task
 from ..benchmarks.fingerprint import fingerprint
 from ..ddas import DDAS
 from ..selectors import GaussianSelector, ReferenceStatistics
@@ -15,7 +15,7 @@ from ..training import checksum
 from .base import Method, Settings, code_of, one_of
 
 SELECTORS: dict[str, Callable[..., Any]] = {"gaussian": GaussianSelector, "ddas": DDAS}
-TOLD = ("known", "none")  # who needs no selector
+TOLD = ("known", "none", "own")  # who needs no selector
 OFFERS = ("learn_reference", "learn_task", "select", "selector_state_dict", "load_selector_state_dict")
 
 
@@ -25,13 +25,16 @@ class SelectorSettings(Settings):
 
     selector: "gaussian" (`GaussianSelector`) and "ddas" (`DDAS`, the paper's) choose for every image without being told
     its task; "known" is told it, and takes the original CLIP for a task not yet learned; "none" always takes the newest
-    part. Or a selector of one's own, as `mini_lib.selectors` describes it. By default the one that settings are given for,
-    else `default_selector`. Raises ValueError for what is none of these, and for settings of the other selector.
+    part; "own" is the method's own way, where it has one. Or a selector of one's own, as `mini_lib.selectors` describes
+    it. By default the one that settings are given for, else `default_selector`. names_of_chosen: among the names of
+    several tasks, an image that was sent to a task is judged among that task's names alone.
+    Raises ValueError for what is none of these, and for settings of the other selector.
     """
 
     selector: Any = None
     gaussian: dict[str, Any] | None = None
     ddas: dict[str, Any] | None = None
+    names_of_chosen: bool = True
     default_selector: ClassVar[str] = "known"
 
     def __post_init__(self):
@@ -40,7 +43,8 @@ class SelectorSettings(Settings):
         if self.selector is None:
             self.selector = given[0] if given else self.default_selector
         if isinstance(self.selector, str):
-            one_of("selector", self.selector, (*SELECTORS, *TOLD))
+            told = TOLD if self.default_selector == "own" else TOLD[:-1]
+            one_of("selector", self.selector, (*SELECTORS, *told))
             if self.selector in SELECTORS and (others := set(given) - {self.selector}):
                 raise ValueError(
                     f"there are settings of the selector {min(others)!r}, and the selector is {self.selector!r}."
@@ -109,8 +113,14 @@ class Routed(Method):
             self.selector.learn_reference(self.reference)
         self.selector.learn_task(task.train, task.val)
 
+    def choose(self, images: Tensor, task: Task) -> Tensor:
+        """The selector "own": as `select`."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it chooses a part itself.")
+
     def select(self, images: Tensor, task: Task) -> Tensor:
         """Which part answers for each image: LongTensor (B,), the index of a learned task, -1 for the original CLIP."""
+        if self.selector == "own":
+            return self.choose(images, task)
         if self.selector not in TOLD and self.learned_tasks:
             return self.selector.select(images.to(self.device))
         known = self.learned_tasks.index(task.name) if task.name in self.learned_tasks else -1
@@ -122,12 +132,21 @@ class Routed(Method):
         images = images.to(self.device)
         parts = selected.unique().tolist()
         if len(parts) == 1:
-            return self.scores_of(parts[0], images, task)
+            return self.among_chosen(self.scores_of(parts[0], images, task), selected, task)
         scores = torch.empty(len(images), len(task.classnames), device=self.device)
         for part in parts:
             rows = selected == part
             scores[rows] = self.scores_of(part, images[rows], task)
-        return scores
+        return self.among_chosen(scores, selected, task)
+
+    def among_chosen(self, scores: Tensor, selected: Tensor, task: Task) -> Tensor:
+        """Scores (B, C) in which only the names of the task that a selector chose can win, where there are others, too."""
+        if not (self.settings.names_of_chosen and isinstance(task, Merged)) or self.selector in TOLD[:2]:
+            return scores
+        places = {name: place for place, name in enumerate(self.learned_tasks)}
+        owner = torch.tensor([places.get(part.name, -1) for part in task.parts for _ in part.classnames])
+        others = (selected[:, None].cpu() >= 0) & (owner != selected[:, None].cpu())
+        return scores.masked_fill(others.to(scores.device), torch.finfo(scores.dtype).min)
 
     def scores_of(self, part: int, images: Tensor, task: Task) -> Tensor:
         """Scores (B, C) of images by one part: the index of a learned task, or -1 for the original CLIP."""

@@ -51,7 +51,15 @@ def made(name, clip, tokenizer, benchmark, **settings):
 
 
 def test_who_routes():
-    assert ROUTED == ["adapter-per-task", "analytic", "model-per-task", "moe-adapters"]
+    assert ROUTED == [
+        "adapter-per-task",
+        "analytic",
+        "diki",
+        "model-per-task",
+        "moe-adapters",
+        "moe-adapters++",
+        "nearest-mean",
+    ]
 
 
 @pytest.mark.parametrize("name", ROUTED)
