@@ -53,10 +53,11 @@ __all__ = [
     "mtil",
     "register",
     "run",
+    "xtail",
 ]
 
 if TYPE_CHECKING:
-    from .benchmarks import Benchmark, Task, cil, folders, mini_mtil, mtil
+    from .benchmarks import Benchmark, Task, cil, folders, mini_mtil, mtil, xtail
     from .clip import load_clip
     from .ddas import DDAS
     from .methods import METHODS, Method, load_run, make_method, register
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     from .selectors import GaussianSelector
 
 _HOMES = {
-    ".benchmarks": ("Benchmark", "Task", "cil", "folders", "mini_mtil", "mtil"),
+    ".benchmarks": ("Benchmark", "Task", "cil", "folders", "mini_mtil", "mtil", "xtail"),
     ".methods": ("METHODS", "Method", "load_run", "make_method", "register"),
     ".clip": ("load_clip",),
     ".ddas": ("DDAS",),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from .. import offer
 
-__all__ = ["Benchmark", "Task", "cil", "folders", "mini_mtil", "mtil", "twelve_tasks"]
+__all__ = ["Benchmark", "Task", "cil", "folders", "mini_mtil", "mtil", "twelve_tasks", "xtail"]
 
 if TYPE_CHECKING:
     from .base import Benchmark, Task
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .mini import mini_mtil
     from .mtil import mtil
     from .twelve import twelve_tasks
+    from .xtail import xtail
 
 offer(
     __name__,
@@ -24,5 +25,6 @@ offer(
         "mini_mtil": ".mini",
         "mtil": ".mtil",
         "twelve_tasks": ".twelve",
+        "xtail": ".xtail",
     },
 )

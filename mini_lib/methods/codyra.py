@@ -1,4 +1,4 @@
-"""CoDyRA: low-rank updates with gated ranks, merged into the weights after each task. Built in notebook 16."""
+"""CoDyRA: low-rank updates with gated ranks, merged into the weights after each task. Used in notebook 08."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""LADA: a few memory vectors for each class, on features of the frozen CLIP; no selector. Built in notebook 16."""
+"""LADA: a few memory vectors for each class, on features of the frozen CLIP; no selector. Used in notebook 08."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""MoE-Adapters++: experts on demand, and a selector made of their autoencoders. Built in notebook 16."""
+"""MoE-Adapters++: experts on demand, and a selector made of their autoencoders. Used in notebook 08."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

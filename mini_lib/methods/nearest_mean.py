@@ -1,4 +1,4 @@
-"""Each class is the mean of its images: the floor that whatever is trained must beat. Built in notebook 08."""
+"""Each class is the mean of its images: the floor that whatever is trained must beat. Used in notebook 08."""
 
 from dataclasses import dataclass
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -114,7 +115,9 @@ class Judge:
     """The accuracies of a trained learner with its routers chosen in another way; kept in the run's folder, with digests.
 
     how: {"selector": "known" or "none"} or {"granularity": ...} for the learner's own; {"selector": "gaussian"}, or the
-    settings of another `DDAS`, which are not kept: after a stop they learn again what they had learned.
+    settings of another `DDAS`, which are not kept: after a stop they learn again what they had learned. {"candidates": "all"}
+    or "seen", alone or with one of these: other names that an image is judged among, see `Benchmark.tested_among`;
+    with {"names_of_chosen": False} never those of the chosen task alone.
     """
 
     other: Any  # another selector, or None
@@ -125,7 +128,7 @@ class Judge:
         self.other, self.taught = None, 0  # tasks that it has learned
         if how.get("selector") in SELECTORS:
             self.other = SELECTORS[how["selector"]](learner.clip)
-        elif set(how) - {"selector", "granularity"}:
+        elif set(how) - {"selector", "granularity", "candidates", "names_of_chosen"}:
             self.other = DDAS(learner.clip, **how)
         self.file = label.strip(", ").replace(", ", "-").replace(" ", "_")
         self.names = {what: f"{self.file}-{what}.csv" for what in ("accuracy", "routing")}
@@ -141,8 +144,8 @@ class Judge:
 
     @cached_property
     def routing(self) -> AccuracyMatrix | None:
-        """None where the learner's own selector is not asked."""
-        if self.told:
+        """None where no selector is asked."""
+        if self.told or not hasattr(self.learner, "select"):
             return None
         return self.tables.table(self.names["routing"], self.matrix.done)  # a stop may have come between the two files
 
@@ -151,21 +154,37 @@ class Judge:
             return
         if self.other:
             self._catch_up(learned)
-        results = self._judge()
+        results = self._judge(learned)
         if self.routing:
             self.routing.add_row([well_sent(chosen, j, learned - 1) for j, (_, chosen) in enumerate(results)])
             self.tables.write(self.names["routing"], self.routing.frame(), learned)
         self.matrix.add_row([accuracy for accuracy, _ in results])
         self.tables.write(self.names["accuracy"], self.matrix.frame(), learned)
 
-    def _judge(self):
-        learner, own = self.learner, (self.learner.selector, self.learner.selector.granularity)
-        learner.selector = self.told or self.other or learner.selector
-        own[0].granularity = self.how.get("granularity", "sample")
+    def _judge(self, learned):
+        tested = self.benchmark.tested_among(self.how.get("candidates", self.benchmark.candidates), learned)
+        with self._otherwise():
+            return [evaluate(self.learner, task) for task in tested]
+
+    @contextmanager
+    def _otherwise(self):
+        """While this holds, the learner chooses as `how` says."""
+        learner, own = self.learner, getattr(self.learner, "selector", None)
+        if own is None:
+            yield
+            return
+        names = learner.settings.names_of_chosen
+        granularity = getattr(own, "granularity", None)
+        learner.selector = self.told or self.other or own
+        learner.settings.names_of_chosen = self.how.get("names_of_chosen", names)
+        if granularity:
+            own.granularity = self.how.get("granularity", "sample")
         try:
-            return [evaluate(learner, task) for task in self.benchmark.tasks]
+            yield
         finally:
-            learner.selector, learner.selector.granularity = own
+            learner.selector, learner.settings.names_of_chosen = own, names
+            if granularity:
+                own.granularity = granularity
 
     def _catch_up(self, learned):
         """Let the other selector learn the tasks up to the newest, from the learner's seeds."""
