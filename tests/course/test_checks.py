@@ -146,6 +146,23 @@ WRONG = {
         lambda own, others: (own[:, None] < others).double().mean(),
         lambda own, others: (own[:, None] <= others).double().sum(),
     ],
+    "rounds_until_gone": [
+        lambda d, s, part: math.floor(math.log(part) / math.log(1 - s / d)),
+        lambda d, s, part: math.ceil(math.log(part) / math.log(s / d)),
+        lambda d, s, part: math.log(part) / math.log(1 - s / d),
+    ],
+    "random_gate_error": [
+        lambda n, m, distance: distance * (n - 1) / (n - 1 + m),
+        lambda n, m, distance: distance * (1 - (1 - 1 / m) ** (n - 1)),
+        lambda n, m, distance: distance / m,
+        lambda n, m, distance: 1 - (1 - (1 - 1 / m) ** n) * m / n,
+    ],
+    "forgetting_of_path": [
+        lambda path, u, n: (((path[-1] - u[n]) ** 2).sum(1) - ((path[:-1] - u[n]) ** 2).sum(1))[:-1].mean(),
+        lambda path, u, n: (((path[-1] - u[n]) ** 2).sum(1) - ((path[1:] - u[n]) ** 2).sum(1)).mean(),
+        lambda path, u, n: (((path[1:] - u[n]) ** 2).sum(1) - ((path[-1] - u[n]) ** 2).sum(1))[:-1].mean(),
+        lambda path, u, n: (((path[-1] - u[n]) ** 2).sum(1) - ((path[1:] - u[n]) ** 2).sum(1))[:-1].sum(),
+    ],
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Immediate checks of the exercises: each takes the reader's function and says in one sentence what is right or wrong.
 
 They compare with the library, or with numbers worked out by hand, on inputs made anew. One file for each of the
-notebooks 00 to 06.
+notebooks 00 to 06 and for 17.
 """
 
 from typing import TYPE_CHECKING
@@ -16,13 +16,16 @@ __all__ = [
     "check_calibration_error",
     "check_drift_by_task",
     "check_forgetting",
+    "check_forgetting_of_path",
     "check_frozen_after",
     "check_gates_from_probabilities",
     "check_interpolation",
     "check_merged",
     "check_most_forgotten",
+    "check_random_gate_error",
     "check_rate_with_floor",
     "check_reconstruction_error",
+    "check_rounds_until_gone",
     "check_selection",
     "check_still_free",
     "check_switch_loss",
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from .freezing import check_drift_by_task, check_frozen_after, check_still_free
     from .mixture import check_block_parameters, check_gates_from_probabilities, check_switch_loss
     from .story import check_most_forgotten, check_zero_shot_change
+    from .theory import check_forgetting_of_path, check_random_gate_error, check_rounds_until_gone
 
 _HOMES = {
     ".adapters": ("check_adapter_forward", "check_adapter_parameters", "check_merged"),
@@ -52,5 +56,6 @@ _HOMES = {
     ".freezing": ("check_drift_by_task", "check_frozen_after", "check_still_free"),
     ".mixture": ("check_block_parameters", "check_gates_from_probabilities", "check_switch_loss"),
     ".story": ("check_most_forgotten", "check_zero_shot_change"),
+    ".theory": ("check_forgetting_of_path", "check_random_gate_error", "check_rounds_until_gone"),
 }
 offer(__name__, {name: home for home, names in _HOMES.items() for name in names})
