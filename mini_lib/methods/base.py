@@ -142,6 +142,8 @@ class Method:
     def check_tasks(self, tasks: Sequence[Task]) -> None:
         """Raises ValueError where it could not learn one of these tasks; `run` asks before anything is learned."""
         self.settings.check_tasks([task.name for task in tasks])
+        for task in tasks:
+            self.tokens(task)
 
     def learn(self, task: Task) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not say how it learns a task.")
@@ -168,10 +170,12 @@ class Method:
 
     @torch.inference_mode(False)  # tokens made within inference_mode could not be trained on later
     def tokens(self, task: Task) -> Tensor:
-        """Prompts of a task as tokens (C, K, L), tokenised once."""
+        """Prompts of a task as tokens (C, K, L), tokenised once. Raises ValueError for two classes with the same tokens."""
         said = _said_of(task)
         if said not in self._tokens:
-            self._tokens[said] = prompts(self.tokenizer, task.classnames, task.templates).to(self.device)
+            tokens = prompts(self.tokenizer, task.classnames, task.templates)
+            _check_apart(task, tokens)
+            self._tokens[said] = tokens.to(self.device)
         return self._tokens[said]
 
     def embeddings(self, task: Task, encode_text: Callable[[Tensor], Tensor], key: int | None = None) -> Tensor:
@@ -216,6 +220,17 @@ class Method:
 def _said_of(task):
     """Whatever prompts depend on: another task may have the same name, and other classes or templates."""
     return tuple(task.classnames), tuple(task.templates)
+
+
+def _check_apart(task, tokens):
+    """As `Task` by OpenAI's tokenizer; that of another CLIP may leave out accents, too, and one class is then never named."""
+    known = {}
+    for name, row in zip(task.classnames, tokens.flatten(1).tolist()):
+        if (other := known.setdefault(tuple(row), name)) is not name:
+            raise ValueError(
+                f"task {task.name!r}: to this CLIP's tokenizer the class names {other!r} and {name!r} are the same: rename "
+                "one, or put both classes together."
+            )
 
 
 def code_of(kind: type) -> str:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mini_lib import load_clip
 from mini_lib.embedded import pretrain, tiny
+from mini_lib.embedded.pairs import draw_pairs
 
 
 def test_embedded_clip_names_what_it_was_taught():
@@ -66,6 +67,12 @@ def test_the_state_of_another_pretraining_is_refused(tmp_path, monkeypatch):
     for changed, words in (({"seed": 1}, "seed: 0 there, 1 now"), ({"steps": 6}, "steps: 4 there, 6 now")):
         with pytest.raises(ValueError, match=f"another pretraining .*{words}.*: move it away, or take another --work"):
             quick(**changed)
+    with monkeypatch.context() as patch:  # as another Pillow would
+        patch.setattr(
+            pretrain, "draw_pairs", lambda pairs, seed: (draw_pairs(pairs, seed)[0] ^ 1, draw_pairs(pairs, seed)[1])
+        )
+        with pytest.raises(ValueError, match="another pretraining .data: '.*' there, '.*' now"):
+            quick()
     whole = bytearray(state.read_bytes())
     whole[-5] ^= 1  # a bit of a tensor
     state.write_bytes(whole)
