@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mini_lib import load_clip
-from mini_lib.embedded import pretrain, tiny
+from mini_lib.embedded import files, pretrain, storage, tiny
 from mini_lib.embedded.pairs import draw_pairs
 
 
@@ -53,6 +53,25 @@ def test_interrupted_pretraining_ends_in_the_same_weights(tmp_path, monkeypatch)
     assert facts["steps"] == 6
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_what_a_kill_left_beside_the_weights_is_swept(tmp_path):
+    """It would go into the package, where the weights lie."""
+    for name in ("tiny.safetensors-a1", "tiny.json-b2", "photo.json-c3"):
+        (tmp_path / f"{storage.PART}{name}").mkdir()
+        (tmp_path / f"{storage.PART}{name}" / "half").write_bytes(b"half")
+    files.save(
+        tiny.build(width=64, vision_layers=1, text_layers=1),
+        torch.arange(3),
+        {"seed": 0},
+        tmp_path / "tiny.safetensors",
+        tmp_path / "tiny.json",
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{storage.PART}photo.json-c3",
+        "tiny.json",
+        "tiny.safetensors",
+    ]
 
 
 def test_the_state_of_another_pretraining_is_refused(tmp_path, monkeypatch):
