@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real  # they compare with a float; Python's type hints lack it, so two lines are ignored
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -274,18 +275,23 @@ class TrainedMethod(Method):
             )
         choice = self.settings
         model.train()
-        train(
-            model.parameters(),
-            loss,
-            endless(task.train, choice.batch_size),
-            iterations or choice.of("iterations", task.name),
-            choice.of("learning_rate", task.name),
-            warmup=choice.warmup,
-            name=task.name,
-            accumulation=choice.accumulation,
-            scaled=choice.precision == "fp16",
-            after_step=after_step,
-        )
+        try:
+            train(
+                model.parameters(),
+                loss,
+                endless(task.train, choice.batch_size),
+                iterations or choice.of("iterations", task.name),
+                choice.of("learning_rate", task.name),
+                warmup=choice.warmup,
+                name=task.name,
+                accumulation=choice.accumulation,
+                scaled=choice.precision == "fp16",
+                after_step=after_step,
+            )
+        except BaseException as error:
+            if choice.checkpointing:
+                clear_frames(error.__traceback__)  # torch below 2.14 else goes on with it in all that is computed later
+            raise
         model.eval()
         self.forget_embeddings()
 
