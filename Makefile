@@ -78,6 +78,6 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-# Results in runs/ stay: nobody's work is removed.
+# Results in runs/ and points given by hand in build/assignments/ stay: nobody's work is removed.
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-oldest.txt build
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-oldest.txt $(filter-out build/assignments,$(wildcard build/*))

@@ -30,8 +30,21 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped. What is finished is kept: the same command goes on after it.", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        sys.exit(_not_installed(error))
     except (ValueError, OSError, RuntimeError) as error:
         sys.exit(str(error))
+
+
+def _not_installed(error):
+    """In words, for a package of an extra; what else cannot be found is raised again."""
+    from .course.environment import module, requirements
+
+    package = (error.name or "").partition(".")[0]
+    extra = next((extra for name, _, extra in requirements() if extra and module(name) == package), None)
+    if extra is None:
+        raise error
+    return f"{package} is not installed: it comes with the extra {extra}, in a clone by pip install -e '.[{extra}]'."
 
 
 if __name__ == "__main__":

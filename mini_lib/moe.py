@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from traceback import clear_frames
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -149,7 +150,11 @@ class ExpertBlock(nn.Module):
     def forward(self, *inputs, **named) -> Tensor:
         if self.checkpointing:
             contexts = partial(_first_and_again, self.layer)
-            return checkpoint(self.with_experts, *inputs, use_reentrant=False, context_fn=contexts, **named)
+            try:
+                return checkpoint(self.with_experts, *inputs, use_reentrant=False, context_fn=contexts, **named)
+            except BaseException as error:
+                clear_frames(error.__traceback__)  # torch below 2.14 else goes on with it in all that is computed later
+                raise
         return self.with_experts(*inputs, **named)
 
     def with_experts(self, *inputs, **named) -> Tensor:

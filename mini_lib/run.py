@@ -132,6 +132,7 @@ def run(
             if getattr(task, part) is None:
                 raise ValueError(f"task {task.name!r} has no {part} images.")
     method.check_tasks(benchmark.tasks)
+    benchmark.check_labels()
     for whose, image in benchmark.first_images():
         check_images(method.clip, image[None], whose)
     settings = _identity(method, benchmark) | {"candidates": candidates}

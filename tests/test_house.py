@@ -169,3 +169,25 @@ def test_a_mistake_is_one_sentence(tmp_path):
     command = [sys.executable, "-m", "mini_lib", "execute", "none.ipynb", "none.yaml"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "none" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command, package, extra",
+    [
+        (("execute", "a.ipynb", "a.yaml"), "nbformat", "notebooks"),
+        (("grade", "nowhere"), "nbformat", "notebooks"),
+        (("book",), "nbformat", "notebooks"),
+        (("compare",), "seaborn", "notebooks"),
+        (("grade", "nowhere"), "psutil", "course"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_one_sentence(tmp_path, command, package, extra):
+    """As after a plain `pip install` of the wheel: the extras are not there."""
+    (tmp_path / "nowhere/ada/A1").mkdir(parents=True)
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        f"from mini_lib.__main__ import main; import os; os.chdir({str(tmp_path)!r}); main({[*command]!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    words = f"{package} is not installed: it comes with the extra {extra}, in a clone by pip install -e '.[{extra}]'.\n"
+    assert (done.returncode, done.stderr) == (1, words)

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 
+import pytest
 import yaml
 from helpers import ROOT
 
@@ -77,3 +79,19 @@ def test_environment_check():
     result = subprocess.run([sys.executable, "-m", "mini_lib", "check"], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stdout
     assert "[OK]   the embedded CLIP loads" in result.stdout and "[FAIL]" not in result.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_clean_keeps_what_people_made(tmp_path):
+    """Runs, and the gradebook: points that a lecturer gave by hand are nowhere else."""
+    kept, made = (
+        ("runs/mini/matrix.csv", "build/assignments/gradebook.db"),
+        (".venv/installed", "build/book/index.html"),
+    )
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in (*kept, *made):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("x")
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    assert [(tmp_path / name).exists() for name in (*kept, *made)] == [True, True, False, False]
+    assert not (tmp_path / ".venv").exists() and not (tmp_path / "build/book").exists()

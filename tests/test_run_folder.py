@@ -17,7 +17,7 @@ from open_clip.transformer import QuickGELU
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from mini_lib import AccuracyMatrix, Method, evaluate, make_method, run
 from mini_lib.embedded import storage
@@ -611,6 +611,40 @@ def test_images_that_the_clip_does_not_take_are_told_before_anything_is_learned(
     with pytest.raises(ValueError, match=f"the {part} images of task '{last.name}' are torch.*this CLIP takes"):
         go(benchmark=other)
     assert not (tmp_path / "out").exists()
+
+
+class Own(Dataset):
+    """Somebody's own data set, whose labels are known only when it is read."""
+
+    def __init__(self, dataset, label):
+        self.dataset, self.label = dataset, label
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, place):
+        image, label = self.dataset[place]
+        return image, self.label(int(label))
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+@pytest.mark.parametrize("label, words", [
+    (lambda y: y + 1, "has labels from 1 to 10, but there are 10 class names"), (lambda y: y - 1, "has labels from -1"),
+    (str, "are <U1 of shape"), (lambda y: None, "are object"), (float, "are float64"), (lambda y: [y], r"of shape \(\d+, 1\)"),
+    (lambda y: np.eye(10)[y], r"of shape \(\d+, 10\)"), (lambda y: y if y else "0", "are <U1 of shape"), (lambda y: y > 3, "are bool"),
+    (lambda y: np.int32(y), "are int32"),
+])  # fmt: skip
+def test_labels_of_ones_own_data_sets_are_looked_at_before_anything_is_learned(go, tmp_path, small, part, label, words):
+    last = replace(small.tasks[2], **{part: Own(getattr(small.tasks[2], part), label)})
+    with pytest.raises(ValueError, match=f"task '{last.name}': .*{part}.*{words}"):
+        go(benchmark=replace(small, tasks=[*small.tasks[:2], last]))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("label", [int, np.int64, torch.tensor])
+def test_labels_of_ones_own_data_sets_that_are_right(go, small, label):
+    task = replace(small.tasks[0], train=Own(small.tasks[0].train, label), test=Own(small.tasks[0].test, label))
+    assert go(benchmark=replace(small, tasks=[task])).done == 1
 
 
 @pytest.mark.parametrize("name, settings, change, words", [

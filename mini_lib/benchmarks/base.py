@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset, get_worker_info
 
 from .files import open_image, same_name, shown
-from .fingerprint import digest, fingerprint, item, of_transform
+from .fingerprint import digest, fingerprint, item, of_transform, sample_places
 from .verify import facts
 
 MEMORY = 2**30  # bytes that the remembered images of all data sets take together
@@ -110,12 +110,15 @@ def _check_labels(part, dataset, classes):
     if len(dataset) == 0:
         raise ValueError(f"{part} has no images.")
     labels = labels_of(dataset)
-    if labels is None:
-        return
+    if labels is not None:
+        _check_values(part, labels, len(dataset), classes)
+
+
+def _check_values(part, labels, count, classes):
     if labels.ndim != 1 or labels.dtype not in (np.int64, np.uint8):  # what cross-entropy takes
         raise ValueError(
             f"the labels of {part} are {labels.dtype} of shape {labels.shape}: they must be one whole number an image, "
-            f"int64 of shape ({len(dataset)},)."
+            f"int64 of shape ({count},)."
         )
     low, high = labels.min(), labels.max()
     if low < 0 or high >= classes:
@@ -123,6 +126,13 @@ def _check_labels(part, dataset, classes):
             f"{part} has labels from {low} to {high}, but there are {classes} class names: labels are indices into "
             f"them, from 0 to {classes - 1}."
         )
+
+
+def _some_labels(dataset):
+    """Labels of a data set of unknown kind, from its first image to its last; where they are of several kinds, of one."""
+    found = [np.asarray(item(dataset, place)[1]) for place in sample_places(len(dataset))]
+    alike = len({(label.dtype.kind, label.shape) for label in found}) == 1
+    return np.stack(found) if alike else next(np.stack([x]) for x in found if x.ndim or x.dtype != np.int64)
 
 
 def labels_of(dataset: Any) -> np.ndarray | None:
@@ -199,6 +209,17 @@ class Benchmark:
             return self.tested(learned)
         parts = {"own": [], "seen": self.tasks[:learned], "all": self.tasks}[candidates]
         return [merged(parts, place) if place < len(parts) else task for place, task in enumerate(self.tasks)]
+
+    def check_labels(self) -> None:
+        """Look at some labels of data sets of one's own, which `Task` knows nothing of. Raises ValueError as `Task` does."""
+        for task in self.tasks:
+            for part in ("train", "val", "test"):
+                if (dataset := getattr(task, part)) is None or not len(dataset) or labels_of(dataset) is not None:
+                    continue
+                try:
+                    _check_values(part, _some_labels(dataset), len(dataset), len(task.classnames))
+                except ValueError as error:
+                    raise ValueError(f"task {task.name!r}: {error}") from error
 
     def first_images(self) -> Iterator[tuple[str, Tensor]]:
         """The first image of every data set, and whose it is in words. Random transforms draw no numbers for it."""

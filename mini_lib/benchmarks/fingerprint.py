@@ -72,11 +72,16 @@ def _sampled(dataset):
         labels = np.asarray(getattr(dataset, name, ()))
         if labels.shape == (length,) and labels.dtype.kind in "iubfU":
             parts.append("\n".join(map(str, labels.tolist())))
-    for place in sorted({round(i) for i in np.linspace(0, length - 1, min(length, SAMPLES))}):
+    for place in sample_places(length):
         (image, label), (again, _) = item(dataset, place), item(dataset, place)
         same = image.dtype.kind != "O" and np.array_equal(image, again, equal_nan=image.dtype.kind == "f")
         parts += [str(label), image if same else f"{image.dtype} {image.shape}"]
     return digest(*parts)
+
+
+def sample_places(length: int) -> list[int]:
+    """Where a data set of unknown kind is looked at: from its first item to its last."""
+    return sorted({round(i) for i in np.linspace(0, length - 1, min(length, SAMPLES))})
 
 
 def item(dataset: Any, place: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ the outputs that were handed in. All of it lies in build/assignments/, an nbgrad
 
 import csv
 import shutil
+import unicodedata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ def _printable(text: str) -> str:
 def _cell(value: Any) -> str:
     """A value for a spreadsheet, which would take a text that begins in these ways for a formula."""
     text = _printable(str(value))
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    first = unicodedata.normalize("NFKC", text[:1])  # some take wide letters for the narrow ones
+    return f"'{text}" if first in ("=", "+", "-", "@") else text
 
 
 def make_all() -> None:

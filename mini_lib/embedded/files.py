@@ -10,11 +10,13 @@ import torch
 from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 
-from .storage import replace_file
+from .storage import replace_file, sweep
 
 
 def save(model: Any, rows: torch.Tensor, facts: dict[str, Any], weights: Path, card: Path) -> None:
     """Write fp16 weights and the card. Of the token table only the rows that captions use are stored."""
+    for file in (weights, card):
+        sweep(file.parent, f"{file.name}-")  # of a kill while it was written
     tensors = {k: v.half().contiguous() for k, v in model.state_dict().items() if k != "token_embedding.weight"}
     tensors["token_embedding.weight"] = model.token_embedding.weight[rows].detach().half()
     tensors["token_embedding.rows"] = rows.int()

@@ -29,7 +29,7 @@ from .pairs import article, draw_concept
 from .photo import CARD, MEAN, SIZE, STD, WEIGHTS, build
 from .pretrain import train_from_scratch
 from .reference import STATISTICS, write_statistics
-from .storage import one_writer, sweep
+from .storage import digest_of_checkpoint, one_writer, sweep
 
 TEMPLATES = (
     "a photo of {}.", "a photo of {}", "{}", "a picture of {}.", "an image of {}", "a small photo of {}.",
@@ -263,8 +263,10 @@ def pretrain_on(
     settings = {"steps": steps, "batch": batch, "drawn": drawn, "words_a_step": words_a_step, "lr": lr}
     settings |= {"warmup": warmup, "dropped": dropped, "seed": seed, "images": len(images)}
     used = torch.cat([tokens.flatten(0, 1), tokens_of_looks])
+    seen = {"pictures": pictures, "kinds": kinds, "sketches": sketches, "marks": marks}
+    data = {"data": digest_of_checkpoint(seen, {})}  # a state does not go on with others
     with rows_in_use(model, used):
-        facts = train_from_scratch(model, loss, settings, Path(work) if work else None, save_every)
+        facts = train_from_scratch(model, loss, settings | data, Path(work) if work else None, save_every)
     model.visual.patch_dropout = nn.Identity()
     del model.vectors
     return model.eval(), used.unique(), {**settings, **facts}

@@ -53,6 +53,8 @@ def pretrain(
     tokens = open_clip.get_tokenizer("ViT-B-32")(captions)
     model = build(seed).train()
     settings = {"steps": steps, "batch": batch, "lr": lr, "warmup": warmup, "pairs": len(images), "seed": seed}
+    drawn = {"images": torch.from_numpy(images), "tokens": tokens}
+    settings["data"] = digest_of_checkpoint(drawn, {})  # another Pillow or NumPy draws others
 
     def loss(step):
         epoch, position = divmod(step, len(images) // batch)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real  # they compare with a float; Python's type hints lack it, so two lines are ignored
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -142,6 +143,8 @@ class Method:
     def check_tasks(self, tasks: Sequence[Task]) -> None:
         """Raises ValueError where it could not learn one of these tasks; `run` asks before anything is learned."""
         self.settings.check_tasks([task.name for task in tasks])
+        for task in tasks:
+            self.tokens(task)
 
     def learn(self, task: Task) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not say how it learns a task.")
@@ -168,10 +171,12 @@ class Method:
 
     @torch.inference_mode(False)  # tokens made within inference_mode could not be trained on later
     def tokens(self, task: Task) -> Tensor:
-        """Prompts of a task as tokens (C, K, L), tokenised once."""
+        """Prompts of a task as tokens (C, K, L), tokenised once. Raises ValueError for two classes with the same tokens."""
         said = _said_of(task)
         if said not in self._tokens:
-            self._tokens[said] = prompts(self.tokenizer, task.classnames, task.templates).to(self.device)
+            tokens = prompts(self.tokenizer, task.classnames, task.templates)
+            _check_apart(task, tokens)
+            self._tokens[said] = tokens.to(self.device)
         return self._tokens[said]
 
     def embeddings(self, task: Task, encode_text: Callable[[Tensor], Tensor], key: int | None = None) -> Tensor:
@@ -218,6 +223,17 @@ def _said_of(task):
     return tuple(task.classnames), tuple(task.templates)
 
 
+def _check_apart(task, tokens):
+    """As `Task` by OpenAI's tokenizer; that of another CLIP may leave out accents, too, and one class is then never named."""
+    known = {}
+    for name, row in zip(task.classnames, tokens.flatten(1).tolist()):
+        if (other := known.setdefault(tuple(row), name)) is not name:
+            raise ValueError(
+                f"task {task.name!r}: to this CLIP's tokenizer the class names {other!r} and {name!r} are the same: rename "
+                "one, or put both classes together."
+            )
+
+
 def code_of(kind: type) -> str:
     """A digest of a class that somebody wrote: of its functions' sources and its plain attributes."""
     parts = []
@@ -259,18 +275,23 @@ class TrainedMethod(Method):
             )
         choice = self.settings
         model.train()
-        train(
-            model.parameters(),
-            loss,
-            endless(task.train, choice.batch_size),
-            iterations or choice.of("iterations", task.name),
-            choice.of("learning_rate", task.name),
-            warmup=choice.warmup,
-            name=task.name,
-            accumulation=choice.accumulation,
-            scaled=choice.precision == "fp16",
-            after_step=after_step,
-        )
+        try:
+            train(
+                model.parameters(),
+                loss,
+                endless(task.train, choice.batch_size),
+                iterations or choice.of("iterations", task.name),
+                choice.of("learning_rate", task.name),
+                warmup=choice.warmup,
+                name=task.name,
+                accumulation=choice.accumulation,
+                scaled=choice.precision == "fp16",
+                after_step=after_step,
+            )
+        except BaseException as error:
+            if choice.checkpointing:
+                clear_frames(error.__traceback__)  # torch below 2.14 else goes on with it in all that is computed later
+            raise
         model.eval()
         self.forget_embeddings()
 

@@ -25,6 +25,7 @@ from .zero_shot import ZeroShot
 ORIGINAL = "original CLIP"
 CLIP, NOBODY = -1, -2  # in the place of a task's index: the original CLIP answers, or nobody chose a task
 BATCH = 64  # pictures judged at once
+COLUMNS = ["file", "task", "name", "percent"]  # of the CSV
 
 
 @dataclass
@@ -170,13 +171,18 @@ def answer(
     names: Sequence[str] | None = None,
     table: Path | None = None,
 ) -> int:
-    """Print what the run in `out` says of each picture, and write it into a CSV; returns 1 where one cannot be read, else 0."""
+    """Print what the run in `out` says of each picture, and write it into a CSV; returns 1 where one cannot be read, else 0.
+
+    Raises ValueError where another file is in the place of the CSV than earlier answers.
+    """
+    if table and table.is_file() and table.read_bytes().splitlines()[:1] not in ([], [",".join(COLUMNS).encode()]):
+        raise ValueError(f"{table} holds something else than answers, and would be replaced: take another --csv.")
     learned, damaged = load_run(out), {}
     with ExitStack() as stack:
         rows = None
         if table:
             rows = csv.writer(stack.enter_context(table.open("w", encoding="utf-8", newline="")))
-            rows.writerow(["file", "task", "name", "percent"])
+            rows.writerow(COLUMNS)
         for file, found in predict_files(learned, paths, task, names):
             if isinstance(found, str):
                 damaged[file] = found

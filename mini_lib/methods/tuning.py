@@ -10,7 +10,7 @@ from torch import nn
 from ..benchmarks.base import Benchmark
 from ..embedded.storage import replace_file
 from ..run import evaluate
-from ..training import checksum, progress
+from ..training import checksum, progress, sample_outputs
 from .base import make_method, needs
 
 
@@ -38,7 +38,7 @@ def choose_rate(
         "rates": rates,
         "settings": settings,
         "data": benchmark.fingerprint(),
-        "clip": checksum(clip),
+        "clip": [checksum(clip), sample_outputs(clip, tokenizer)],  # the same weights may compute otherwise
     }
     search = json.loads(json.dumps(search))
     kept = _kept(file) if file else {}

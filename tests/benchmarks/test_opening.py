@@ -197,6 +197,26 @@ def test_the_second_time_a_look_at_size_and_times_is_enough(root, preprocess, mo
         folders(root, preprocess)
 
 
+def test_a_bar_counts_the_images_that_are_opened(root, preprocess, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
+    monkeypatch.setattr(verify, "_known", {})
+    bars, real = [], verify.progress
+
+    def noted(*arguments, **named):
+        bars.append([arguments[1], named["total"], real(*arguments, **named)])
+        monkeypatch.setattr(bars[-1][2], "update", lambda: bars[-1].append(1))
+        return bars[-1][2]
+
+    monkeypatch.setattr(verify, "progress", noted)
+    for expected in (14, 0):  # 5 + 2 of two classes; the second time nothing is opened
+        bars.clear()
+        folders(root, preprocess)
+        assert [(words, total, sum(moves)) for words, total, _, *moves in bars] == [
+            (f"opening the images of {task}", expected, expected) for task in ("birds", "cars")
+        ]
+
+
 def spoil(kind, file):
     content = json.loads(file.read_text())
     if kind == "cut":

@@ -408,6 +408,8 @@ def test_no_cell_of_the_table_is_a_formula(graded):
     assert len(table) == len(graded[1])
     for cell in (cell for row in table for cell in row.values()):
         assert not cell.startswith(("=", "+", "-", "@")) and (cell.isprintable() or not cell)
+    for wide in ("\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(A1)", "\ufe661"):  # as some spreadsheets read them
+        assert grading._cell(wide) == f"'{wide}"
 
 
 class Page(html.parser.HTMLParser):

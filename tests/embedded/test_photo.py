@@ -270,11 +270,15 @@ def test_interrupted_pretraining_ends_in_the_same_weights(miniature, tmp_path, m
         assert torch.equal(resumed.state_dict()[name], value), name
 
 
-def test_the_state_of_another_pretraining_is_refused(miniature, tmp_path):
+def test_the_state_of_another_pretraining_is_refused(miniature, tmp_path, monkeypatch):
+    drawn = photographs.draw
     miniature(tmp_path)
     for changed, words in (({"seed": 1}, "seed: 0 there, 1 now"), ({"dropped": 0.1}, "dropped: 0.4 there, 0.1 now")):
         with pytest.raises(ValueError, match=f"another pretraining .*{words}"):
             miniature(tmp_path, **changed)
+    monkeypatch.setattr(photographs, "draw", lambda count, seed: (drawn(count, seed)[0] ^ 1, drawn(count, seed)[1]))
+    with pytest.raises(ValueError, match="another pretraining .data: '.*' there, '.*' now"):
+        miniature(tmp_path)
 
 
 def test_it_learns_what_it_is_shown(miniature):

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from mini_lib import load_clip
-from mini_lib.embedded import pretrain, tiny
+from mini_lib.embedded import files, pretrain, storage, tiny
+from mini_lib.embedded.pairs import draw_pairs
 
 
 def test_embedded_clip_names_what_it_was_taught():
@@ -54,6 +55,25 @@ def test_interrupted_pretraining_ends_in_the_same_weights(tmp_path, monkeypatch)
         assert torch.equal(resumed.state_dict()[name], value), name
 
 
+def test_what_a_kill_left_beside_the_weights_is_swept(tmp_path):
+    """It would go into the package, where the weights lie."""
+    for name in ("tiny.safetensors-a1", "tiny.json-b2", "photo.json-c3"):
+        (tmp_path / f"{storage.PART}{name}").mkdir()
+        (tmp_path / f"{storage.PART}{name}" / "half").write_bytes(b"half")
+    files.save(
+        tiny.build(width=64, vision_layers=1, text_layers=1),
+        torch.arange(3),
+        {"seed": 0},
+        tmp_path / "tiny.safetensors",
+        tmp_path / "tiny.json",
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{storage.PART}photo.json-c3",
+        "tiny.json",
+        "tiny.safetensors",
+    ]
+
+
 def test_the_state_of_another_pretraining_is_refused(tmp_path, monkeypatch):
     build = tiny.build
     monkeypatch.setattr(pretrain, "build", lambda seed: build(seed, width=64, vision_layers=1, text_layers=1))
@@ -66,6 +86,12 @@ def test_the_state_of_another_pretraining_is_refused(tmp_path, monkeypatch):
     for changed, words in (({"seed": 1}, "seed: 0 there, 1 now"), ({"steps": 6}, "steps: 4 there, 6 now")):
         with pytest.raises(ValueError, match=f"another pretraining .*{words}.*: move it away, or take another --work"):
             quick(**changed)
+    with monkeypatch.context() as patch:  # as another Pillow would
+        patch.setattr(
+            pretrain, "draw_pairs", lambda pairs, seed: (draw_pairs(pairs, seed)[0] ^ 1, draw_pairs(pairs, seed)[1])
+        )
+        with pytest.raises(ValueError, match="another pretraining .data: '.*' there, '.*' now"):
+            quick()
     whole = bytearray(state.read_bytes())
     whole[-5] ^= 1  # a bit of a tensor
     state.write_bytes(whole)

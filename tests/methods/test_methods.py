@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from helpers import ROOT, silent
 from torch.nn import functional as F
 
-from mini_lib import Benchmark, Task, make_method, run
+from mini_lib import Benchmark, Task, evaluate, make_method, run
 from mini_lib.clip import encode_text_trimmed
 from mini_lib.methods import METHODS, Method, needs
 from mini_lib.methods.base import register
@@ -386,3 +387,22 @@ def test_tasks_of_another_kind_work_too(clip, tokenizer, small):
     bare = Task(task.name, task.classnames, task.templates, task.train, task.test)
     for name in ("lwf", "icarl", "zscl", "wise-ft"):
         made(name, clip, tokenizer, Benchmark("bare", [bare], small.reference, captions=small.captions)).learn(bare)
+
+
+def test_classes_that_a_clip_s_own_tokenizer_takes_for_one(clip, tokenizer, small, tmp_path):
+    """Such as one that leaves out accents; `Task` only knows the tokenizer of OpenAI's CLIP."""
+
+    def plain(texts):
+        return tokenizer([text.replace("é", "e") for text in texts])
+
+    names = ["café", "cafe", *small.tasks[1].classnames[2:]]
+    tasks = [small.tasks[0], replace(small.tasks[1], classnames=names)]
+    words = f"task {tasks[1].name!r}: to this CLIP's tokenizer the class names 'café' and 'cafe' are the same: rename"
+    for name in ("zero-shot", "fine-tuning"):
+        settings = TRAINING if name == "fine-tuning" else {}
+        with pytest.raises(ValueError, match=words):
+            run(make_method(name, clip, plain, **settings), replace(small, tasks=tasks), tmp_path / name, log=silent)
+        assert not (tmp_path / name).exists()
+    with pytest.raises(ValueError, match=words):
+        evaluate(make_method("zero-shot", clip, plain), tasks[1])
+    assert evaluate(make_method("zero-shot", clip, tokenizer), tasks[1])[0] >= 0

@@ -235,6 +235,8 @@ def test_the_command_answers_the_rest_and_names_what_is_bad_at_the_end(out, lear
         "file": str(pictures / "a.png"), "task": answer.task, "name": answer.name, "percent": f"{answer.percent:.2f}"
     }  # fmt: skip
     assert len(rows) == 5
+    assert main(["predict", str(out), str(pictures / "a.png"), "--csv", str(tmp_path / "answers.csv")]) == 0
+    assert len((tmp_path / "answers.csv").read_text(encoding="utf-8").splitlines()) == 2  # earlier answers are replaced
 
 
 def test_the_command_takes_names_and_a_task(out, pictures, capsys):
@@ -247,9 +249,11 @@ def test_the_command_takes_names_and_a_task(out, pictures, capsys):
         (["--names", ","], "one class name at least is needed"),
         (["--task", "pets"], "'pets' is not learned"),
         (["--csv", str(pictures / "none" / "a.csv")], "No such file or directory"),
+        (["--csv", picture], "a.png holds something else than answers, and would be replaced: take another --csv"),
     ):
         with pytest.raises(SystemExit, match=words):
             main(["predict", str(out), picture, *options])
+    assert Image.open(picture).load()  # it is still there
 
 
 def test_without_preprocessing_files_are_refused(clip, tokenizer, three, tmp_path):

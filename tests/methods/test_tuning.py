@@ -1,8 +1,10 @@
 """The short search for a learning rate: on validation images, in a tenth of the steps."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
+from torch import nn
 
 from mini_lib import evaluate, make_method
 from mini_lib.methods import tuning
@@ -55,3 +57,8 @@ def test_the_same_search_is_not_made_again(clip, tokenizer, small, tmp_path, mon
     file.write_text(file.read_text()[:50])
     choose_rate("adapter-per-task", clip, tokenizer, small, (1e-3, 1e-2), file, **QUICK)
     assert len(calls) == 4
+    other = deepcopy(clip)
+    for block in other.visual.transformer.resblocks:
+        block.mlp.gelu = nn.ReLU()
+    choose_rate("adapter-per-task", other, tokenizer, small, (1e-3, 1e-2), file, **QUICK)
+    assert len(calls) == 6  # the same weights, another activation
