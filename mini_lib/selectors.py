@@ -175,7 +175,7 @@ class GaussianSelector(nn.Module):
             mean = of_class.mean(dim=0)
             self.scatter += (of_class - mean).T @ (of_class - mean)
             self.means = torch.cat([self.means, mean[None]])
-            self.owner = torch.cat([self.owner, torch.tensor([task])])
+            self.owner = torch.cat([self.owner, self.owner.new_tensor([task])])  # resumed on a GPU it lies there
         self.count += len(features)
         self._factor = None
         distances = self._distances_of(own)

@@ -19,7 +19,7 @@ from ..benchmarks.verify import UNKNOWN
 from ..ddas import DDAS
 from ..methods.loading import LearnedRun
 from ..methods.predict import CLIP, ORIGINAL, check, choose, judge
-from ..selectors import GaussianSelector
+from ..selectors import GaussianSelector, relative
 from .widgets import STYLE
 
 MOST = 8  # names whose probabilities are drawn
@@ -88,19 +88,22 @@ def evidence(learned: LearnedRun, image: Tensor) -> Evidence | None:
     """What the selector makes of one image (3, H, W); None for a selector of another kind, and where there is none."""
     selector, tasks = getattr(learned.method, "selector", None), [task.name for task in learned.tasks]
     if isinstance(selector, GaussianSelector):
-        distances = selector.distances(image[None])[0]
-        relative = distances[1:] - distances[0]
-        return Evidence(tasks, relative.tolist(), selector.limits.tolist(), "distance, less that to the background")
+        distances = selector.distances(image[None])
+        return Evidence(
+            tasks, relative(distances)[0].tolist(), selector.limits.tolist(), "log(distance / background's)"
+        )
     if not isinstance(selector, DDAS):
         return None
     errors = selector.errors(image[None])[0]
     if selector.rule == "threshold":
         limits = [float(selector.threshold or 0)] * len(errors)
         return Evidence(["reference", *tasks], errors.tolist(), limits, "error")
-    relative, limits = errors[1:] / errors[0], selector.limits
+    quotients, limits = errors[1:] / errors[0], selector.limits
     if selector.rule == "ratio":  # the least part of the limit wins
-        return Evidence(tasks, (relative / limits).tolist(), [1.0] * len(tasks), "error, as a part of the task's limit")
-    return Evidence(tasks, relative.tolist(), limits.tolist(), "error, relative to the reference's")
+        return Evidence(
+            tasks, (quotients / limits).tolist(), [1.0] * len(tasks), "error, as a part of the task's limit"
+        )
+    return Evidence(tasks, quotients.tolist(), limits.tolist(), "error, relative to the reference's")
 
 
 def explain(

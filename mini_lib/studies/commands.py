@@ -66,7 +66,9 @@ def _add_photographs(commands):
     photographs.add_argument(
         "--work", type=Path, help="folder of the runs, which go on after a stop; default: runs/photographs"
     )
-    photographs.add_argument("--out", type=Path, help="the CSV; default: data/results/photographs.csv")
+    photographs.add_argument(
+        "--out", type=Path, help="the CSV, a new one for other folders; default: data/results/photographs.csv"
+    )
     photographs.set_defaults(run=_photographs)
 
 

@@ -5,6 +5,7 @@ own. The experts are trained once a stream, with the task known; then every sele
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property, partial
 from itertools import product
@@ -360,8 +361,10 @@ def measure_all(
 
     reference: the folder of Tiny ImageNet, for DDAS with photographs as reference images; without it these lines lack.
     tasks: the order of the stream. Two calls for other CLIPs or seeds may share `work` and `out`.
+    Beside `out` lies a JSON file that says of which folders it is; raises ValueError where these are others.
     """
     torch.set_num_threads(1)  # so that two of these commands, for two seeds, do not wait for each other
+    _of_these_folders(out, facts_of(root, tasks))
 
     def table():
         return pd.read_csv(out) if out.exists() else pd.DataFrame(columns=COLUMNS)
@@ -370,6 +373,7 @@ def measure_all(
         for name, seed in product(clips, seeds):
             before = table()
             if (name, seed) in set(zip(before["clip"], before["seed"])):
+                log(f"{name}, seed {seed}: {out} has them already")
                 continue
             others = some_photographs(reference) if reference and name == "photo" else None
             lines = one_clip(name, root, seed, work, others, name == "photo" and seed == 0, tasks)
@@ -379,6 +383,22 @@ def measure_all(
                 both = both.round(4).sort_values(KEY, kind="stable")
                 replace_file(out, partial(both.to_csv, index=False))
             log(f"{name}, seed {seed}: {len(lines)} lines")
+
+
+def facts_of(root: Path, tasks: Sequence[str] | None = None) -> dict[str, Any]:
+    """By which the folders of a table are known: the tasks in their order, and how many images and classes each has."""
+    settings = folders(root, load_clip("photo")[1], tasks).settings
+    return {key: settings[key] for key in ("tasks", "images", "classes")}
+
+
+def _of_these_folders(out, facts):
+    """Note of which folders the table is. Raises ValueError where it holds others' lines."""
+    file = out.with_suffix(".json")
+    if out.exists() and not (file.exists() and json.loads(file.read_text(encoding="utf-8")) == facts):
+        raise ValueError(
+            f"{out} was measured on other folders, or on these in another order: say with --out which file yours go to."
+        )
+    replace_file(file, lambda path: path.write_text(json.dumps(facts) + "\n", encoding="utf-8"))
 
 
 @cache  # for all seeds

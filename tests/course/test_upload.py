@@ -93,7 +93,8 @@ def test_a_photograph_gets_the_answer_of_predict_and_the_bars_of_the_selector(as
     )
     assert picture.images[0].get_array().shape == (32, 32, 3)
     distances = learned.method.selector.distances(image[None])[0]
-    assert [bar.get_width() for bar in bars.patches] == pytest.approx((distances[1:] - distances[0]).tolist())
+    quotients = (distances[1:] / distances[0]).log()  # what the selector compares with its limits
+    assert [bar.get_width() for bar in bars.patches] == pytest.approx(quotients.tolist())
     tasks = [task.name for task in learned.tasks]
     assert [label.get_text() for label in bars.get_yticklabels()] == tasks
     limits = bars.collections[0].get_offsets()
@@ -104,7 +105,18 @@ def test_a_photograph_gets_the_answer_of_predict_and_the_bars_of_the_selector(as
     assert coloured == ([answer.task] if answer.task in tasks[:-1] else [])
     assert names.patches[0].get_width() == pytest.approx(answer.percent, abs=1e-3)
     assert names.get_yticklabels()[0].get_text() == answer.name
-    assert alt.startswith(f"p.png: {answer.name}, {answer.percent:.0f} %; {answer.task} answers. distance")
+    assert alt.startswith(f"p.png: {answer.name}, {answer.percent:.0f} %; {answer.task} answers. log(distance")
+
+
+def test_the_bars_of_the_gaussian_selector_decide_as_it_does(ask, small):
+    learned, decided = ask(selector="gaussian"), set()
+    for image in torch.cat([small.reference[:6][0], *(task.test[:3][0] for task in small.tasks)]):
+        seen = evidence(learned, image)
+        best = int(np.argmin(seen.values))
+        chosen = int(learned.method.selector.select(image[None])[0])
+        assert chosen == (best if seen.values[best] <= seen.limits[best] else -1)
+        decided.add(chosen)
+    assert len(decided) > 1
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))

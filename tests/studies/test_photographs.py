@@ -10,7 +10,16 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from mini_lib.studies import photographs as study
-from mini_lib.studies.photographs import BOUND, COLUMNS, bound, by_errors, by_gaussians, judged, measure_all
+from mini_lib.studies.photographs import (
+    BOUND,
+    COLUMNS,
+    bound,
+    by_errors,
+    by_gaussians,
+    facts_of,
+    judged,
+    measure_all,
+)
 
 # task -> errors of two test images under the reference, a's and b's autoencoder
 TEST = {"a": torch.tensor([[1.0, 0.5, 0.9], [1.0, 0.9, 0.4]]), "b": torch.tensor([[1.0, 3.0, 0.3], [1.0, 0.6, 2.9]])}
@@ -102,4 +111,8 @@ def test_the_whole_study_in_small(few, tmp_path, monkeypatch):
         assert line["last"] == pytest.approx(told_task.loc[line.order, "last"], abs=1e-3)
     before = out.read_bytes()
     measure_all(few, None, None, ["tiny"], [0], tmp_path / "work", out, told.append)
-    assert out.read_bytes() == before and len(told) == 1  # nothing is measured twice
+    assert out.read_bytes() == before  # nothing is measured twice
+    assert told[1:] == [f"tiny, seed 0: {out} has them already"]
+    with pytest.raises(ValueError, match="other folders, or on these in another order: say with --out"):
+        measure_all(few, None, ["tint", "light"], ["tiny"], [1], tmp_path / "work", out, told.append)
+    assert out.read_bytes() == before and facts_of(few)["images"] == [[16, 4, 8], [16, 4, 8]]

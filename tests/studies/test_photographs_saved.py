@@ -1,5 +1,6 @@
 """The saved results on photographs: complete, as good as the course says, and the numbers that README prints."""
 
+import json
 import re
 
 import pandas as pd
@@ -44,6 +45,12 @@ def test_they_are_complete(saved):
     assert set(map(tuple, saved[["clip", "seed"]].to_numpy())) == {(c, s) for c in ("tiny", "photo") for s in (0, 1, 2)}
     percent = saved[["own", "own at the end", "unknown", "transfer", "average", "last"]]
     assert ((percent >= 0) & (percent <= 100) | percent.isna()).all(axis=None)
+
+
+def test_they_say_of_which_folders_they_are():
+    facts = json.loads(FILE.with_suffix(".json").read_text(encoding="utf-8"))
+    assert facts["tasks"] == ["flowers", "cifar10", "clothing", "caltech101_sub", "pets3", "eurosat", "mnist"]
+    assert len(facts["images"]) == len(facts["classes"]) == 7
 
 
 def test_the_gaussian_selector_is_as_good_as_the_course_says(mean):
