@@ -15,6 +15,7 @@ from mini_lib.methods import Method, needs
 from mini_lib.training import learning_rate_at, train
 
 LOOP = sys.modules["mini_lib.run"]  # the module; the name mini_lib.run is the function
+FOLDER = sys.modules["mini_lib.embedded.run_folder"]
 QUICK = {
     "zero-shot": {},
     "fine-tuning": {"iterations": 3, "batch_size": 8},
@@ -155,7 +156,7 @@ def test_damaged_checkpoint(clip, tokenizer, small, tmp_path):
 
 
 def test_full_disk_keeps_finished_tasks(clip, tokenizer, small, tmp_path, monkeypatch):
-    real, calls = LOOP.save_file, []
+    real, calls = FOLDER.save_file, []
 
     def full(state, path, metadata):
         calls.append(1)
@@ -164,7 +165,7 @@ def test_full_disk_keeps_finished_tasks(clip, tokenizer, small, tmp_path, monkey
             raise OSError(errno.ENOSPC, "No space left on device")
         real(state, path, metadata=metadata)
 
-    monkeypatch.setattr(LOOP, "save_file", full)
+    monkeypatch.setattr(FOLDER, "save_file", full)
     with pytest.raises(OSError, match="cannot be written .*No space left.*finished tasks are kept"):
         run(made("adapter-per-task", clip, tokenizer, small), small, tmp_path, log=silent)
     assert not list(tmp_path.glob(".mini_lib-part-*"))
@@ -319,7 +320,7 @@ def test_a_learner_that_knows_more_than_the_folder_is_made_anew(clip, tokenizer,
         run(method, small, tmp_path / "b", log=silent)
     assert (run(method, small, tmp_path / "a", log=silent).values == whole.values).all()
     with monkeypatch.context() as patch:
-        patch.setattr(LOOP.RunFolder, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(FOLDER.RunFolder, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         method = made("fine-tuning", clip, tokenizer, small)
         with pytest.raises(KeyboardInterrupt):
             run(method, small, tmp_path / "b", log=silent)
@@ -368,17 +369,17 @@ def test_a_checkpoint_of_another_method_is_named(clip, tokenizer, small, tmp_pat
 
 def test_a_stop_between_routing_and_matrix(clip, tokenizer, small, tmp_path, monkeypatch):
     whole = run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "whole", log=silent)
-    replace = LOOP.replace_file
+    replace = FOLDER.replace_file
 
     def full(path, write):
         if path.name == "matrix.csv":
             raise OSError("full")
         replace(path, write)
 
-    monkeypatch.setattr(LOOP, "replace_file", full)
+    monkeypatch.setattr(FOLDER, "replace_file", full)
     with pytest.raises(OSError, match="full"):
         run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "parts", log=silent)
-    monkeypatch.setattr(LOOP, "replace_file", replace)
+    monkeypatch.setattr(FOLDER, "replace_file", replace)
     parts = run(made("moe-adapters", clip, tokenizer, small), small, tmp_path / "parts", log=silent)
     assert (parts.values == whole.values).all()
     kept, wanted = (AccuracyMatrix.from_csv(tmp_path / folder / "routing.csv") for folder in ("parts", "whole"))

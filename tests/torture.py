@@ -37,6 +37,7 @@ from mini_lib.studies import compare
 from mini_lib.studies.contestants import Study
 
 LOOP = sys.modules["mini_lib.run"]
+FOLDER = sys.modules["mini_lib.embedded.run_folder"]
 QUICK = {"iterations": 2, "batch_size": 4}
 SETTINGS = {
     "zero-shot": {}, "analytic": {"hidden": 10}, "icarl": QUICK | {"memory": 6}, "zscl": QUICK | {"average_every": 1},
@@ -90,7 +91,7 @@ def count_or_kill(at, log):
         return call
 
     os.fsync, os.replace = watched("fsync", os.fsync), watched("replace", os.replace)
-    LOOP.save_file = watched("save_file", LOOP.save_file)
+    FOLDER.save_file = watched("save_file", FOLDER.save_file)
 
 
 def contents(folder):

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from ..benchmarks.base import Benchmark, Task
 from ..clip import load_clip
-from ..run import CHECKPOINT, DIGESTS, SETTINGS, RunFolder, Tables, differences, stored
+from ..embedded.run_folder import CHECKPOINT, DIGESTS, SETTINGS, RunFolder, Tables, differences, stored
 from .base import Method, make_method, needs
 from .zero_shot import ZeroShot
 

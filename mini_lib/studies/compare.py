@@ -28,11 +28,12 @@ from ..benchmarks.base import Benchmark
 from ..benchmarks.mini import ORDERS
 from ..clip import load_clip
 from ..ddas import DDAS
+from ..embedded.run_folder import DIGESTS, ROUTING, Tables, seconds_learned
 from ..embedded.storage import one_writer, replace_file, sweep
 from ..methods import make_method, needs
 from ..methods.routed import SELECTORS, TOLD
 from ..metrics import AccuracyMatrix
-from ..run import DIGESTS, ROUTING, Tables, evaluate, run, seconds_learned, well_sent
+from ..run import evaluate, run, well_sent
 from ..training import seed_everything
 from . import RESULTS, ROOT
 from .contestants import STUDIES, Study, rates

@@ -28,12 +28,13 @@ from ..ddas import DDAS, RULES, AlexNetFeatures, ChannelStatistics, PatchFeature
 from ..embedded.pairs import to_tensor
 from ..embedded.photographs import read_photographs
 from ..embedded.reference import photographs
+from ..embedded.run_folder import Tables
 from ..embedded.storage import one_writer, replace_file
 from ..methods import make_method, needs
 from ..methods.tuning import choose_rate
 from ..metrics import AccuracyMatrix
 from ..official import GivenFeatures
-from ..run import Tables, run
+from ..run import run
 from ..selectors import ClipStatistics, GaussianSelector, relative, select_relative
 from ..training import checksum, loader, progress, seed_everything
 from . import RESULTS, ROOT

@@ -19,7 +19,7 @@ from mini_lib import METHODS, load_clip, load_run, make_method, run
 from mini_lib.embedded import storage
 from mini_lib.methods import needs
 
-LOOP = sys.modules["mini_lib.run"]
+LOOP = sys.modules["mini_lib.embedded.run_folder"]
 QUICK = {"iterations": 1, "batch_size": 4, "bottleneck": 2, "num_experts": 4, "hidden": 10}
 SELECTORS = [("moe-adapters", "ddas"), ("analytic", "gaussian")]  # the others are those by default
 
