@@ -103,7 +103,7 @@ class LADA(TrainedMethod):
             )
 
         self.fit(dataclasses.replace(task, train=TensorDataset(features.cpu(), labels)), new, loss)
-        self.learned[task.name] = {"text": text, "memories": new.vectors.detach()} | gaussians(
+        self.learned[task.name] = {"text": text.clone(), "memories": new.vectors.detach()} | gaussians(
             of_classes, self.settings.prototypes
         )
 
