@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from mini_lib.adapter import Adapter
 from mini_lib.clip import batch_first, class_embeddings
 from mini_lib.ddas import select_below
-from mini_lib.moe import ExpertBlock, Route
+from mini_lib.moe import ExpertBlock, MoEAdapter, Route
 from mini_lib.official import convert, convert_ddas, own_name
 from mini_lib.router import Router, load_balance_loss
 from mini_lib.training import learning_rate_at
@@ -34,8 +34,10 @@ def golden(request, golden):
     return golden if request.param == "full" else SUBSET
 
 
-@pytest.fixture
-def model(golden):
+@pytest.fixture(params=["sorted", "gathered"])
+def model(golden, request, monkeypatch):
+    """A model that asks its experts in either of the two ways."""
+    monkeypatch.setattr(MoEAdapter, "gathers", lambda *_: request.param == "gathered")
     return convert({**read(golden, "clip_base"), **read(golden, "clip_moe")})
 
 
@@ -200,11 +202,10 @@ def test_gradients(golden, config, model, kind):
         assert parameters[own_name(name)].grad is None or not parameters[own_name(name)].grad.any(), name
 
 
-def test_two_tasks_with_freezing(golden, config):
+def test_two_tasks_with_freezing(golden, config, model):
     data = read(golden, "train_two_tasks")
     facts = json.loads((golden / "freeze.json").read_text())
-    start = {**read(golden, "clip_base"), **read(golden, "clip_moe")}
-    model = without_dropout(convert(start))
+    without_dropout(model)
     tokens = data.get("tokens", read(golden, "clip_features")["tokens"])
     model.train()
     for task in range(2):
