@@ -8,12 +8,13 @@ import json
 import pytest
 import torch
 from golden.read import SUBSET, read
+from helpers import ask_experts
 from torch.nn import functional as F
 
 from mini_lib.adapter import Adapter
 from mini_lib.clip import batch_first, class_embeddings
 from mini_lib.ddas import select_below
-from mini_lib.moe import ExpertBlock, MoEAdapter, Route
+from mini_lib.moe import ExpertBlock, Route
 from mini_lib.official import convert, convert_ddas, own_name
 from mini_lib.router import Router, load_balance_loss
 from mini_lib.training import learning_rate_at
@@ -37,7 +38,7 @@ def golden(request, golden):
 @pytest.fixture(params=["sorted", "gathered"])
 def model(golden, request, monkeypatch):
     """A model that asks its experts in either of the two ways."""
-    monkeypatch.setattr(MoEAdapter, "gathers", lambda *_: request.param == "gathered")
+    ask_experts(monkeypatch, request.param)
     return convert({**read(golden, "clip_base"), **read(golden, "clip_moe")})
 
 

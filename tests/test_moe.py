@@ -6,15 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 import open_clip
 import pytest
 import torch
+from helpers import ask_experts
 
 from mini_lib.clip import class_embeddings, class_logits, encode_text_trimmed
-from mini_lib.moe import MoEAdapter, MoEClip
+from mini_lib.moe import MoEClip
 
 
 @pytest.fixture(autouse=True, params=["sorted", "gathered"])
 def way(request, monkeypatch):
     """Both ways of asking the experts, whatever the samples' length and wherever they are."""
-    monkeypatch.setattr(MoEAdapter, "gathers", lambda *_: request.param == "gathered")
+    ask_experts(monkeypatch, request.param)
 
 
 @pytest.fixture
