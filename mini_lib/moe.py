@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from traceback import clear_frames
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +29,29 @@ from .clip import (
 from .router import Router, load_balance_loss
 
 
-class Route(NamedTuple):
+@dataclass
+class Route:
     """Where the samples of the batch under way go, in one block."""
 
-    task: Tensor  # (B,) index of each sample's router, -1 for the original CLIP
-    token: Tensor  # (B,) position of the token that the router reads
+    task: int | Tensor  # the router of all samples, or (B,) of each, -1 for the original CLIP
+    token: int | Tensor  # position of the token that the router reads, of all samples or (B,) of each
     noise: Tensor | None = None  # (B, E) the router's noise, if given
+    used: list = field(default_factory=list)  # of each block of the tower: samples an expert, (E,)
+
+
+class Stacked(torch.autograd.Function):
+    """Tensors of E experts as one, (E, ...). An expert that nobody chose gets no gradient, where a plain stack gives zeros."""
+
+    @staticmethod
+    def forward(ctx, used, *tensors):
+        ctx.used, ctx.place = used, len(used) - 1
+        return torch.stack(tensors)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if isinstance(ctx.used[ctx.place], Tensor):  # the host is told of all blocks at once, and as late as here
+            ctx.used[:] = torch.stack(ctx.used).tolist()
+        return None, *(part if used else None for part, used in zip(gradient.contiguous(), ctx.used[ctx.place]))
 
 
 class MoEAdapter(nn.Module):
@@ -59,7 +77,7 @@ class MoEAdapter(nn.Module):
         dropout: float = 0.1,
     ):
         super().__init__()
-        self.width, self.top_k = width, top_k
+        self.width, self.top_k, self.long = width, top_k, bottleneck  # samples of more tokens are long, see forward
         self.experts = nn.ModuleList(Adapter(width, bottleneck, scale, dropout) for _ in range(num_experts))
         self.routers = nn.ModuleList()
         self.register_buffer("counts", torch.zeros(num_experts, dtype=torch.long))
@@ -87,6 +105,10 @@ class MoEAdapter(nn.Module):
 
     def gates(self, x: Tensor, route: Route) -> Tensor:
         """Router inputs x (B, D) -> gates (B, E); rows of zeros for samples of the original CLIP."""
+        if isinstance(route.task, int):
+            gates, load = self.routers[route.task](x, route.noise)
+            self.usage = (gates, load) if self.training else None
+            return gates
         gates = x.new_zeros(len(x), len(self.experts))
         for task in route.task.unique().tolist():
             if task < 0:
@@ -95,23 +117,40 @@ class MoEAdapter(nn.Module):
             noise = None if route.noise is None else route.noise[rows]
             chosen, load = self.routers[task](x[rows], noise)
             gates = gates.index_put((rows,), chosen)
-            if self.training:
-                self.counts += (chosen > 0).sum(dim=0)
-                self.usage = chosen, load
+            self.usage = (chosen, load) if self.training else None
         return gates
 
     def forward(self, x: Tensor, route: Route) -> Tensor:
         """Block inputs after attention x (B, L, D) -> what the experts add, (B, L, D)."""
-        read = x[torch.arange(len(x)), route.token]
+        of_all = isinstance(route.token, int)
+        read = x[:, route.token] if of_all else x[torch.arange(len(x), device=x.device), route.token]
         with torch.autocast(x.device.type, enabled=False):  # who answers is decided in float32 at least
             gates = self.gates(at_least_float32(read), route)
+        number = (gates > 0).sum(dim=0)  # (E,) of samples that an expert gets
+        if self.training:
+            self.counts += number
         x = x.to(self.experts[0].up_proj.weight.dtype)  # a CLIP in half precision may have experts in float32
+        if x.is_cuda or x.shape[1] > self.long:  # a GPU would wait for the sizes of the parts below
+            route.used.append(number)
+            return self.gathered(x, gates, route.used)
         experts, samples = (gates > 0).T.nonzero(as_tuple=True)  # (B k,) each: who answers whom, expert by expert
-        shares = experts.bincount(minlength=len(self.experts)).tolist()
-        parts = zip(self.experts, x[samples].split(shares))
+        parts = zip(self.experts, x[samples].split(number.tolist()))
         outputs = torch.cat([expert(part) for expert, part in parts if len(part)] or [x[:0]])  # (B k, L, D)
         weighted = gates[samples, experts, None, None] * outputs
         return torch.zeros_like(x, dtype=gates.dtype).index_add(0, samples, weighted)
+
+    def gathered(self, x: Tensor, gates: Tensor, used: list) -> Tensor:
+        """What the experts add, (B, L, D), without a loop: each sample's k experts are one that is k times as wide."""
+        shares, chosen = gates.topk(self.top_k)
+        rows, first = chosen.flatten(), self.experts[0]
+        kinds = zip(*(expert.parameters() for expert in self.experts))
+        down, bias, up, shift = (Stacked.apply(used, *kind) for kind in kinds)
+        down, up, shift = (w.index_select(0, rows).reshape(len(x), -1, self.width) for w in (down, up.mT, shift))
+        bias = bias.index_select(0, rows).reshape(len(x), 1, -1)
+        hidden = first.dropout(torch.baddbmm(bias, x, down.mT).relu()).unflatten(2, (self.top_k, -1))
+        shares = (first.scale * shares).to(x.dtype)
+        weighted = (hidden * shares[:, None, :, None]).flatten(2)
+        return torch.baddbmm(torch.bmm(shares.unsqueeze(1), shift), weighted, up)
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
@@ -256,26 +295,30 @@ class MoEClip(nn.Module):
         for layer in self.layers:
             layer.freeze(len(layer.experts) if number is None else number)
 
-    def task_indices(self, task: str | int | Tensor | None, size: int) -> Tensor:
-        """`task` in any of its forms as a LongTensor (size,)."""
+    def task_indices(self, task: str | int | Tensor | None, size: int) -> int | Tensor:
+        """`task` in any of its forms as the index of all samples, or a LongTensor (size,) where they differ."""
         if task is None:
-            task = -1
-        elif isinstance(task, str):
+            return -1
+        if isinstance(task, str):
             if task not in self.tasks:
                 raise KeyError(f"task {task!r} was never added; there are {self.tasks}.")
-            task = self.tasks.index(task)
-        indices = torch.as_tensor(task, device=self.clip.logit_scale.device)
-        if indices.dtype not in (torch.int64, torch.int32):
-            raise TypeError(f"task must be a name, an index, None or a LongTensor, not {indices.dtype}.")
-        if indices.ndim == 0:
-            indices = indices.expand(size)
-        if indices.shape != (size,):
-            raise ValueError(f"task indices have the shape {tuple(indices.shape)}, but the batch holds {size} samples.")
-        if len(indices) and not -1 <= int(indices.min()) <= int(indices.max()) < len(self.tasks):
+            return self.tasks.index(task)
+        lowest = highest = task
+        if type(task) is not int:  # what a tensor holds is known to its device only, which is asked once
+            indices = torch.as_tensor(task, device=self.clip.logit_scale.device)
+            if indices.dtype not in (torch.int64, torch.int32):
+                raise TypeError(f"task must be a name, an index, None or a LongTensor, not {indices.dtype}.")
+            indices = indices.expand(size) if indices.ndim == 0 else indices
+            if indices.shape != (size,):
+                raise ValueError(
+                    f"task indices have the shape {tuple(indices.shape)}, but the batch holds {size} samples."
+                )
+            lowest, highest = torch.stack(indices.aminmax()).tolist() if size else (-1, -1)
+        if not -1 <= lowest <= highest < len(self.tasks):
             raise IndexError(
                 f"task indices must lie between -1 and {len(self.tasks) - 1}: {len(self.tasks)} were added."
             )
-        return indices.long()
+        return lowest if lowest == highest else indices.long()
 
     def encode_image(
         self, images: Tensor, task: str | int | Tensor | None = None, noise: Tensor | None = None
@@ -283,10 +326,9 @@ class MoEClip(nn.Module):
         """images (B, 3, H, W) -> features (B, D), not normalised. noise (layers, B, E): the routers' noise, if given."""
         task = self.task_indices(task, len(images))
         images = images.to(self.clip.visual.transformer.get_cast_dtype())  # of a CLIP in another precision
-        if (task < 0).all():
+        if isinstance(task, int) and task < 0:
             return self.clip.encode_image(images)
-        first = torch.zeros_like(task)
-        blocks = self._blocks(vision_blocks(self.clip), self.image_at, self.image_layers, task, first, noise)
+        blocks = self._blocks(vision_blocks(self.clip), self.image_at, self.image_layers, task, 0, noise)
         return with_vision_blocks(self.clip, blocks).encode_image(images)
 
     def encode_text(
@@ -294,17 +336,17 @@ class MoEClip(nn.Module):
     ) -> Tensor:
         """tokens (B, L) -> features (B, D), not normalised. noise (layers, B, E): the routers' noise, if given."""
         task = self.task_indices(task, len(tokens))
-        if (task < 0).all():
+        if isinstance(task, int) and task < 0:
             return self.clip.encode_text(tokens)
-        token = tokens.argmax(dim=-1) if self.text_router_token == "eot" else torch.zeros_like(task)
+        token = tokens.argmax(dim=-1) if self.text_router_token == "eot" else 0
         blocks = self._blocks(text_blocks(self.clip), self.text_at, self.text_layers, task, token, noise)
         return encode_text_trimmed(with_text_blocks(self.clip, blocks), tokens)
 
     def _blocks(self, blocks, at, layers, task, token, noise):
         """A tower's blocks, with experts where it has some; made for each batch, so that nothing is left on the CLIP."""
-        blocks, again = list(blocks), self.checkpointing and self.training
+        blocks, again, used = list(blocks), self.checkpointing and self.training, []
         for i, (place, layer) in enumerate(zip(at, layers)):
-            route = Route(task, token, None if noise is None else noise[i])
+            route = Route(task, token, None if noise is None else noise[i], used)
             blocks[place] = ExpertBlock(blocks[place], layer, route, again)
         return blocks
 

@@ -85,22 +85,23 @@ def train(
     """
     parameters = [p for p in parameters if p.requires_grad]
     warmup = iterations // 10 if warmup is None else warmup
-    optimiser = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay)
+    optimiser = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay, fused=True)
     scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=scaled)
     losses = []
     for step, batch in progress(zip(range(iterations), batches), name, total=iterations):
         optimiser.param_groups[0]["lr"] = learning_rate_at(step, iterations, lr, warmup)
         optimiser.zero_grad()
-        losses.append(0.0)
+        values = []
         for images, labels in zip(*(tensor.chunk(accumulation) for tensor in batch)):
             value = loss(images, labels) * (len(labels) / len(batch[1]))
-            if not torch.isfinite(value):
-                raise FloatingPointError(
-                    f"the loss of {name or 'the training'} is {value.item()} at iteration {step + 1} of {iterations}: "
-                    f"lower the learning rate (it is {lr:g})."
-                )
             scaler.scale(value).backward()
-            losses[-1] += value.item()
+            values.append(value.detach())
+        losses.append(sum(torch.stack(values).tolist()))  # the only time in a step that a GPU is waited for
+        if not math.isfinite(losses[-1]):
+            raise FloatingPointError(
+                f"the loss of {name or 'the training'} is {losses[-1]} at iteration {step + 1} of {iterations}: "
+                f"lower the learning rate (it is {lr:g})."
+            )
         scaler.step(optimiser)
         scaler.update()
         if after_step:

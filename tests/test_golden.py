@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 from golden.read import SUBSET, read
+from helpers import ask_experts
 from torch.nn import functional as F
 
 from mini_lib.adapter import Adapter
@@ -34,8 +35,10 @@ def golden(request, golden):
     return golden if request.param == "full" else SUBSET
 
 
-@pytest.fixture
-def model(golden):
+@pytest.fixture(params=["sorted", "gathered"])
+def model(golden, request, monkeypatch):
+    """A model that asks its experts in either of the two ways."""
+    ask_experts(monkeypatch, request.param)
     return convert({**read(golden, "clip_base"), **read(golden, "clip_moe")})
 
 
@@ -200,11 +203,10 @@ def test_gradients(golden, config, model, kind):
         assert parameters[own_name(name)].grad is None or not parameters[own_name(name)].grad.any(), name
 
 
-def test_two_tasks_with_freezing(golden, config):
+def test_two_tasks_with_freezing(golden, config, model):
     data = read(golden, "train_two_tasks")
     facts = json.loads((golden / "freeze.json").read_text())
-    start = {**read(golden, "clip_base"), **read(golden, "clip_moe")}
-    model = without_dropout(convert(start))
+    without_dropout(model)
     tokens = data.get("tokens", read(golden, "clip_features")["tokens"])
     model.train()
     for task in range(2):

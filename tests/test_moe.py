@@ -6,9 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 import open_clip
 import pytest
 import torch
+from helpers import ask_experts
 
 from mini_lib.clip import class_embeddings, class_logits, encode_text_trimmed
 from mini_lib.moe import MoEClip
+
+
+@pytest.fixture(autouse=True, params=["sorted", "gathered"])
+def way(request, monkeypatch):
+    """Both ways of asking the experts, whatever the samples' length and wherever they are."""
+    ask_experts(monkeypatch, request.param)
 
 
 @pytest.fixture
@@ -162,11 +169,11 @@ def snapshot(clip):
 
 
 class Broken(torch.nn.Module):
-    """An expert that fails, or is interrupted."""
+    """A part of an expert that fails, or is interrupted."""
 
     def __init__(self, error):
         super().__init__()
-        self.error, self.up_proj = error, torch.nn.Linear(1, 1)
+        self.error = error
 
     def forward(self, x):
         raise self.error
@@ -179,7 +186,8 @@ def test_nothing_is_ever_left_on_clip(clip, images, tokens, error, checkpointing
     features = clip.encode_image(images), clip.encode_text(tokens)
     model.train().encode_image(images, "a").sum().backward()
     for layers in (model.image_layers, model.text_layers):
-        layers[-1].experts = torch.nn.ModuleList(Broken(error) for _ in layers[-1].experts)
+        for expert in layers[-1].experts:
+            expert.dropout = Broken(error)
     for encode, given in ((model.encode_image, images), (model.encode_text, tokens)):
         with pytest.raises(type(error)) as caught:  # it holds the traceback, as a notebook does
             encode(given, "a")

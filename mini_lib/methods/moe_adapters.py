@@ -103,13 +103,12 @@ class MoEAdapters(Routed, TrainedMethod):
         """Features (B, D), each by its router; of the original CLIP the selector has just made some, which are taken over."""
         features = getattr(self.selector, "features", None)
         kept = features.kept(images) if isinstance(features, ClipStatistics) else None
-        routed = selected >= 0
-        if kept is None or routed.all():
-            return self.model.encode_image(images, selected)
-        kept = kept.clone()
-        if routed.any():
-            kept[routed] = self.model.encode_image(images[routed], selected[routed])
-        return kept
+        rows = {router: (selected == router).nonzero().squeeze(1) for router in selected.unique().tolist()}
+        parts = [  # one router after another: within a batch of one no GPU is waited for
+            self.model.encode_image(images[own], router) if router >= 0 or kept is None else kept[own]
+            for router, own in rows.items()
+        ]
+        return torch.cat(parts)[torch.cat([*rows.values()]).argsort()]
 
     def scores(self, images: Tensor, task: Task, selected: Tensor | None = None) -> Tensor:
         """`selected`: what `select` gave, where it is known already."""

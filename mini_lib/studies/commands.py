@@ -82,6 +82,8 @@ def _photographs(options):
 def _add_cost(commands):
     text = "time and memory of a training step of ViT-B/16 (random weights and images), added to data/results/cost.csv"
     cost = commands.add_parser("cost", help="measure a training step of ViT-B/16", description=text)
+    text = "only count what a GPU would be asked in a step, and how often it would be waited for"
+    cost.add_argument("what", nargs="?", choices=["step"], help=text)
     cost.add_argument("--batch", type=int, help="images a step; default: 8, on a GPU 64")
     cost.add_argument("--classes", type=int, help="prompts a step; default: 20, on a GPU 100")
     precisions = ["float32", "bf16", "fp16"]
@@ -92,6 +94,8 @@ def _add_cost(commands):
 
 
 def _cost(options):
-    from .cost import measure_all
+    from .cost import measure_all, print_asks
 
+    if options.what:
+        return print_asks()
     measure_all(options.batch, options.classes, options.precision, options.steps, options.out)

@@ -1,30 +1,35 @@
 """What it costs to learn a task: parameters, operations, bytes, seconds. Built in notebook 11.
 
 `python -m mini_lib cost` measures a training step of ViT-B/16 (random weights and images: the values do not matter) on
-the machine at hand, and adds its rows to data/results/cost.csv.
+the machine at hand, and adds its rows to data/results/cost.csv. `python -m mini_lib cost step` counts on any machine
+what a GPU would be asked in a step, and how often it would be waited for.
 """
 
 import gc
 import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import open_clip
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from ..benchmarks.base import Task
 from ..clip import count_parameters, load_clip
 from ..ddas import AlexNetFeatures, Autoencoder
+from ..embedded import tiny
 from ..embedded.storage import replace_file
 from ..methods import make_method
 from ..moe import MoEClip
-from ..training import seed_everything
+from ..training import seed_everything, train
 from . import RESULTS
 
 FILE = RESULTS / "cost.csv"
@@ -186,6 +191,93 @@ def memory_parts(rows: pd.DataFrame) -> pd.DataFrame:
     trained = 4 * rows.trained
     parts = {"weights": 4 * rows.parameters, "gradients": trained, "moments": 2 * trained, "saved": rows.saved_bytes}
     return pd.DataFrame(parts).astype(float) / 1e9
+
+
+WAITS = (  # for a number, or for the shape of a result; lift_fresh: numbers that Python sends, from pageable memory
+    "_local_scalar_dense", "nonzero", "_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount", "masked_select",
+    "equal", "lift_fresh",
+)  # fmt: skip
+LOOKS = (  # at a tensor in another way; detach: autograd, which hands a gradient over
+    "view", "_unsafe_view", "detach", "transpose", "t", "expand", "unsqueeze", "squeeze", "select", "slice", "permute", "unbind",
+    "split", "split_with_sizes", "alias", "promote_types", "as_strided", "unfold",
+)  # fmt: skip
+TELLS = ("tolist", "numpy", "cpu")  # copies to the host, which on a CPU pass by the dispatcher
+
+
+class Asked(ExitStack):
+    """What a GPU would be asked while this is entered, counted on a CPU: operations, and among them those it is waited for.
+
+    An operation is one call of PyTorch's dispatcher below autograd (aten). What would be waited for is named above, and an
+    index that is a mask. Copies of a batch to the device are not seen: on a CPU there are none.
+    """
+
+    operations, looks, waits = 0, 0, 0
+
+    def counts(self) -> tuple[int, int, int]:
+        return self.operations, self.looks, self.waits
+
+    def __enter__(self):
+        asked = self
+
+        class Operations(TorchDispatchMode):
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                name = func.overloadpacket.__name__
+                masks = "index" in name and any(t is not None and t.dtype == torch.bool for t in _indices(args))
+                asked.operations += 1
+                asked.looks += name in LOOKS
+                asked.waits += masks or name in WAITS
+                return func(*args, **(kwargs or {}))
+
+        def told(method):
+            def call(tensor, *args, **kwargs):
+                asked.waits += 1
+                return method(tensor, *args, **kwargs)
+
+            return call
+
+        for name in TELLS:
+            self.enter_context(mock.patch.object(Tensor, name, told(getattr(Tensor, name))))
+        self.enter_context(Operations())
+        return super().__enter__()
+
+
+def _indices(args):
+    return args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
+
+
+def step_asks(batch: int = 64, classes: int = 100, images: int = 128, **settings) -> dict[str, tuple[int, ...]]:
+    """What -> (operations, those that only look, waits) of the whole of a training step, and of judging images by one router or by three kinds.
+
+    On a narrow CLIP as deep as ViT-B/16, for the counts do not depend on the width, with 22 experts and a fresh router in
+    every block, so that all experts are chosen.
+    """
+    seed_everything(0)
+    clip = tiny.build(width=64, vision_layers=12, text_layers=12).requires_grad_(False).eval()
+    learner = make_method("moe-adapters", clip, open_clip.get_tokenizer("ViT-B-32"), **settings)
+    task = Task("cost", [f"thing {i}" for i in range(classes)], ["a photo of a {}."], train=None, test=None)
+    learner.model.add_task("old")
+    for layer in learner.model.layers:
+        layer.long = 0  # as on a GPU, whatever the length
+    model, loss = training_step(learner, task)
+    pixels = torch.randn(images, 3, tiny.SIZE, tiny.SIZE)
+    step, seen = (pixels[:batch], torch.randint(classes, (batch,))), []
+    with Asked() as asked:
+        train(model.parameters(), loss, [step] * 2, 2, 1e-3, after_step=lambda _: seen.append(asked.counts()))
+    found = {f"training, {batch} images, {classes} prompts": tuple(b - a for a, b in zip(*seen))}
+    model.eval()
+    routers = {"one router": torch.ones(images, dtype=torch.long), "three kinds": torch.arange(images) % 3 - 1}
+    for name, selected in routers.items():
+        learner.forget_embeddings()
+        with torch.no_grad(), Asked() as asked:
+            learner.scores(pixels, task, selected)
+        found[f"evaluation, {images} images, {name}"] = asked.counts()
+    return found
+
+
+def print_asks() -> None:
+    """The command `cost step`."""
+    asks = step_asks(num_experts=22, selector="known")
+    print(pd.DataFrame(asks, index=["operations", "of them views", "waits for the GPU"]).T.to_string())
 
 
 def machine_name(device: torch.device) -> str:

@@ -180,3 +180,21 @@ def test_every_large_number_in_the_text_was_counted(terms):
     quoted = {re.sub(r"\D", "", n) for n in re.findall(r"\d{1,3}(?:(?:,|\\,)\d{3}){2,}", prose)}
     assert len(quoted) > 5
     assert quoted <= {n.replace(",", "") for n in re.findall(r"[\d,]+", printed)}
+
+
+@pytest.mark.slow
+def test_a_gpu_would_hardly_be_waited_for():
+    """In a step of 24 blocks with 22 experts. 2,112 of the operations hand the gradients of the experts' tensors over."""
+    training, one, three = cost.step_asks(num_experts=22, selector="known").values()
+    assert training[0] <= 7600 and training[0] - training[1] <= 4000 and training[2] <= 12
+    assert one[2] <= 12 and three[2] <= 40
+
+
+def test_what_would_be_waited_for():
+    x = torch.arange(4.0)
+    for waits, work in {
+        0: lambda: x.view(2, 2) @ x.view(2, 2), 1: lambda: x.sum().item(), 2: lambda: (x.tolist(), x.nonzero()), 3: lambda: (x[x > 1], bool(x[0]), x.unique()),
+    }.items():  # fmt: skip
+        with cost.Asked() as asked:
+            work()
+        assert asked.waits == waits and asked.operations >= asked.looks
