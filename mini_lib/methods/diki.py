@@ -56,7 +56,8 @@ class Prefixes(nn.Module):
 
     def __init__(self, clip: Any, length: int, blocks: int | None):
         super().__init__()
-        for tower, of_tower in (("image", vision_blocks(clip)), ("text", text_blocks(clip))):
+        towers: Any = {"image": vision_blocks(clip), "text": text_blocks(clip)}
+        for tower, of_tower in towers.items():
             count = math.ceil(len(of_tower) * 2 / 3) if blocks is None else min(blocks, len(of_tower))
             width = of_tower[0].ln_2.normalized_shape[0]
             setattr(self, f"{tower}_keys", nn.Parameter(torch.empty(count, length, width).uniform_(-1, 1)))

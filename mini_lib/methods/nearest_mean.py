@@ -1,6 +1,7 @@
 """Each class is the mean of its images: the floor that whatever is trained must beat. Used in notebook 08."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ class NearestMean(OnFeatures):
         share: float = 1.0
 
     name = "nearest-mean"
-    means: Tensor | None = None  # (classes, D), unit
+    means: Any = None  # (classes, D), unit; None before anything is learned
 
     def learn(self, task: Task) -> None:
         parts = [(self.features(images), labels) for images, labels in loader(task.train, 256)]

@@ -253,7 +253,7 @@ def step_asks(batch: int = 64, classes: int = 100, images: int = 128, **settings
     """
     seed_everything(0)
     clip = tiny.build(width=64, vision_layers=12, text_layers=12).requires_grad_(False).eval()
-    learner = make_method("moe-adapters", clip, open_clip.get_tokenizer("ViT-B-32"), **settings)
+    learner: Any = make_method("moe-adapters", clip, open_clip.get_tokenizer("ViT-B-32"), **settings)
     task = Task("cost", [f"thing {i}" for i in range(classes)], ["a photo of a {}."], train=None, test=None)
     learner.model.add_task("old")
     for layer in learner.model.layers:
