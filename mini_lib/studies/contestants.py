@@ -15,6 +15,8 @@ from ..benchmarks.twelve import twelve_tasks
 from ..methods import METHODS
 from . import RESULTS
 
+# Came after the paper, and are not measured yet: neither search nor runs of them are complete.
+LATER = ("codyra", "diki", "lada", "moe-adapters++", "nearest-mean")
 PAPER = {"selector": "ddas"}  # for moe-adapters; `photographs` compares the selectors
 TASK_KNOWN = ", task known"  # added to a name: the same trained learner, told the task instead of asking DDAS
 
@@ -47,6 +49,7 @@ def tuning() -> Study:
     tried = {
         f"{method} {rate:g}": (method, {"learning_rate": rate} | (PAPER if method == "moe-adapters" else {}))
         for method in METHODS
+        if method not in LATER
         for rate in rates(method)
     }
     return Study(tried, orders=(1,), seeds=(0,), file="tuning.csv", judges={}, split="val")
@@ -97,7 +100,7 @@ CHOICES = Study(
 
 def rivals() -> Study:
     """Every method, with what the search chose for it; fine-tuning also at the rate that is best for the task at hand."""
-    searched = {method: (method, tuned(method)) for method in METHODS}
+    searched = {method: (method, tuned(method)) for method in METHODS if method not in LATER}
     searched["fine-tuning, tuned"] = searched["fine-tuning"]
     searched["fine-tuning"] = ("fine-tuning", {"learning_rate": 3e-4})
     others = {
