@@ -1,5 +1,6 @@
 """What several test files use."""
 
+import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,3 +54,26 @@ class Flat(nn.Module):
 
     def forward(self, images):
         return images.flatten(1)[:, :16] * self.factor
+
+
+def split_folder(root, folder, **changes):
+    """CoOp's files for drawn data under `root`: parts and label numbers other than the official ones."""
+    from mini_lib.benchmarks import fixtures
+    from mini_lib.benchmarks.mtil import ORDERS
+    from mini_lib.benchmarks.sources import SOURCES, read
+
+    folder.mkdir()
+    for name in ORDERS[1]:
+        source = SOURCES[name]
+        if source.split_file:
+            rows = []
+            with fixtures.unverified():
+                for part in ("train", "test"):
+                    images, labels, names = read(name, root, part)
+                    rows += [[image, 2 - y, names[y].replace(" ", "_")] for image, y in zip(images, labels)]
+            base = root / source.images
+            base = base / "images" if name == "dtd" else base
+            rows = [[str(image)[len(str(base)) + 1 :], y, c] for image, y, c in rows]
+            content = {"train": rows[5:], "val": rows[2:5], "test": rows[:2], **changes.get(name, {})}
+            (folder / source.split_file).write_text(json.dumps(content))
+    return folder

@@ -7,7 +7,7 @@ use them. A picture's colour tells its class, so that a label can be checked aga
 import json
 import pickle
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -75,12 +75,18 @@ def unverified() -> Iterator[None]:
 
 
 def mtil_fixture(
-    folder: str | Path, classes: int = 2, train: int = 6, test: int = 2, size: int = 32, **arguments
+    folder: str | Path,
+    classes: int = 2,
+    train: int = 6,
+    test: int = 2,
+    size: int = 32,
+    stream: Callable[..., Benchmark] = mtil,
+    **arguments,
 ) -> Benchmark:
-    """`mtil(root=folder, **arguments)` on data drawn there first, `classes` of each data set."""
+    """`mtil(root=folder, **arguments)`, or `xtail`, on data drawn there first, `classes` of each data set."""
     write(folder, classes, train, test, size)
     with unverified():
-        return mtil(root=folder, **arguments)
+        return stream(root=folder, **arguments)
 
 
 def write(

@@ -16,7 +16,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from helpers import SHARED
+from helpers import SHARED, split_folder
 from PIL import Image
 from torchvision import datasets
 
@@ -231,25 +231,6 @@ def test_shots_beside_validationimages_in(root):
     for task in make(root, shots=5, val_part=0.17, reference=None, tasks=["food", "mnist", "cars"]).tasks:
         assert np.bincount(task.train.labels).tolist() == [5] * 3 and np.bincount(task.val.labels).tolist() == [1] * 3
         assert not set(paths(task.train)) & set(paths(task.val))
-
-
-def split_folder(root, folder, **changes):
-    """CoOp's files for the drawn data: parts and label numbers other than the official ones."""
-    folder.mkdir()
-    for name in ORDERS[1]:
-        source = SOURCES[name]
-        if source.split_file:
-            rows = []
-            with fixtures.unverified():
-                for part in ("train", "test"):
-                    images, labels, names = read(name, root, part)
-                    rows += [[image, 2 - y, names[y].replace(" ", "_")] for image, y in zip(images, labels)]
-            base = root / source.images
-            base = base / "images" if name == "dtd" else base
-            rows = [[str(image)[len(str(base)) + 1 :], y, c] for image, y, c in rows]
-            content = {"train": rows[5:], "val": rows[2:5], "test": rows[:2], **changes.get(name, {})}
-            (folder / source.split_file).write_text(json.dumps(content))
-    return folder
 
 
 def test_splits_of_coop(root, tmp_path):
