@@ -7,9 +7,9 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, silent
 
-from mini_lib import AccuracyMatrix
+from mini_lib import AccuracyMatrix, make_method, run
 from mini_lib.__main__ import main
 from mini_lib.benchmarks.mini import ORDERS, mini_mtil
 from mini_lib.benchmarks.twelve import MORE, twelve_tasks
@@ -260,3 +260,34 @@ def test_ablations_change_one_part_of_what_choices_start_from():
     for name, (method, settings) in ABLATIONS.contestants.items():
         assert method == "moe-adapters" and len(settings) > len(PAPER) and name not in CHOICES.contestants
     assert CHOICES.contestants["as here"] == ("moe-adapters", PAPER) and ABLATIONS.seeds == CHOICES.seeds
+
+
+def test_the_same_learner_is_judged_among_all_names(clip, tokenizer, small, tmp_path):
+    """As a run of its own with these candidates, and with or without the names of the task that was chosen."""
+
+    def made():
+        return make_method("analytic", clip, tokenizer, reference=small.reference, hidden=20, selector="gaussian")
+
+    learner = made()
+    hows = {
+        "all": {"candidates": "all"},
+        "any": {"candidates": "all", "names_of_chosen": False},
+        "told": {"selector": "known"},
+    }
+    judges = {label: Judge(label, learner, small, tmp_path / "own", how) for label, how in hows.items()}
+    own = run(
+        learner,
+        small,
+        tmp_path / "own",
+        log=silent,
+        after_task=lambda learned: [judge.after_task(learned) for judge in judges.values()],
+    )
+    asked = run(made(), small, tmp_path / "all", log=silent, candidates="all")
+    assert (judges["all"].matrix.values == asked.values).all()
+    assert own.done == judges["told"].matrix.done == judges["any"].matrix.done == 3
+    assert learner.settings.names_of_chosen and learner.selector.granularity == "sample"
+    plain = make_method("zero-shot", clip, tokenizer)
+    run(plain, small, tmp_path / "plain", log=silent)
+    judge = Judge("all", plain, small, tmp_path / "plain", {"candidates": "all"})  # a learner that selects nothing
+    judge.after_task(1)
+    assert judge.routing is None and judge.matrix.done == 1
