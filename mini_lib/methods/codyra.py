@@ -79,7 +79,7 @@ class CoDyRA(FineTuning):
 
     @dataclass
     class Settings(FineTuning.Settings):
-        learning_rate: float | dict[str, float] = 3e-3
+        learning_rate: float | dict[str, float] = 1e-3
         label_smoothing: float = 0.0
         rank: int = 16
         threshold: float = 0.005

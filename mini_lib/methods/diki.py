@@ -84,7 +84,7 @@ class DIKI(Routed, TrainedMethod):
     @dataclass
     class Settings(SelectorSettings, TrainingSettings):
         default_selector = "gaussian"
-        learning_rate: float | dict[str, float] = 3e-2
+        learning_rate: float | dict[str, float] = 3e-1
         length: int = 8
         blocks: int | None = None
         softness: float = 0.1
@@ -98,7 +98,7 @@ class DIKI(Routed, TrainedMethod):
                 raise ValueError(f"softness is above 0, not {self.softness!r}.")
 
     name = "diki"
-    rates = (1e-2, 3e-2, 1e-1, 3e-1)
+    rates = (3e-2, 1e-1, 3e-1, 1.0)
 
     def __init__(self, clip: nn.Module, tokenizer: Callable, reference: Any = None, **settings):
         super().__init__(clip, tokenizer, reference, **settings)

@@ -37,7 +37,7 @@ class MoEAdaptersPP(Routed, TrainedMethod):
     @dataclass
     class Settings(SelectorSettings, TrainingSettings):
         default_selector = "own"
-        learning_rate: float | dict[str, float] = 1e-2
+        learning_rate: float | dict[str, float] = 3e-3
         top_k: int = 2
         bottleneck: int = 64
         max_experts: int = 14
@@ -53,7 +53,7 @@ class MoEAdaptersPP(Routed, TrainedMethod):
             whole_number("max_experts", self.max_experts, at_least=self.top_k)
 
     name = "moe-adapters++"
-    rates = (3e-3, 6e-3, 1e-2, 2e-2)
+    rates = (3e-4, 1e-3, 3e-3, 6e-3)
 
     def __init__(self, clip: nn.Module, tokenizer: Callable, reference: Any = None, **settings):
         super().__init__(clip, tokenizer, reference, **settings)
