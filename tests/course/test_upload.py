@@ -137,7 +137,7 @@ def test_the_bars_of_ddas_decide_as_its_rule_does(ask, small, rule):
 
 
 def test_a_method_that_is_told_the_task_has_a_list_of_them(ask, photograph, shown):
-    cell = upload(ask())
+    cell = upload(ask(selector="known"))
     assert cell.task.options == tuple(task.name for task in cell.learned.tasks)
     cell.task.value = cell.learned.tasks[1].name
     assert not shown  # nothing was dropped yet
