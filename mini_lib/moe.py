@@ -250,6 +250,8 @@ class MoEClip(nn.Module):
         self.tasks = []
 
         def layers(blocks, at):
+            if absent := [place for place in at if not 0 <= place < len(blocks)]:
+                raise ValueError(f"a tower has the blocks 0 to {len(blocks) - 1}: there is no block {absent[0]!r}.")
             widths = [blocks[place].ln_2.normalized_shape[0] for place in at]
             return nn.ModuleList(MoEAdapter(w, num_experts, top_k, bottleneck, scale, dropout) for w in widths)
 

@@ -35,6 +35,8 @@ class ClipStatistics(nn.Module):
     def __init__(self, clip: nn.Module, blocks: tuple[int, ...] = (1,)):
         super().__init__()
         places = range(len(vision_blocks(clip)))
+        if absent := [block for block in blocks if not -len(places) <= block < len(places)]:
+            raise ValueError(f"the image tower has the blocks 0 to {len(places) - 1}: there is no block {absent[0]}.")
         self.clip, self.blocks = clip, sorted({places[block] for block in blocks})
         self._last = None
 

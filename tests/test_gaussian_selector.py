@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from mini_lib import MoEClip
 from mini_lib.clip import batch_first, vision_blocks
 from mini_lib.selectors import (
     ClipStatistics,
@@ -188,3 +189,10 @@ def test_statistics_take_the_place_of_reference_images():
     stored.learn_reference(long)
     with pytest.raises(ValueError, match="features have length 3, these 2"):
         stored.extract(tried)
+
+
+def test_a_block_that_is_not_there_is_named(clip):
+    with pytest.raises(ValueError, match="the image tower has the blocks 0 to 1: there is no block 2"):
+        GaussianSelector(clip, blocks=(2,))
+    with pytest.raises(ValueError, match="a tower has the blocks 0 to 1: there is no block 9"):
+        MoEClip(clip, 2, 2, 4, image_at=[9])

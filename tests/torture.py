@@ -41,7 +41,9 @@ FOLDER = sys.modules["mini_lib.embedded.run_folder"]
 QUICK = {"iterations": 2, "batch_size": 4}
 SETTINGS = {
     "zero-shot": {}, "analytic": {"hidden": 10}, "icarl": QUICK | {"memory": 6}, "zscl": QUICK | {"average_every": 1},
-    "adapter-per-task": QUICK | {"bottleneck": 2},
+    "adapter-per-task": QUICK | {"bottleneck": 2}, "nearest-mean": {}, "codyra": QUICK | {"rank": 2},
+    "diki": QUICK | {"length": 2, "gaussian": {"blocks": [0]}}, "lada": QUICK | {"memories": 2, "prototypes": 1},
+    "moe-adapters++": QUICK | {"bottleneck": 2, "max_experts": 4},
     "moe-adapters": QUICK | {"bottleneck": 2, "num_experts": 4, "ddas": {"block": 0, "iterations": 2}},
 }  # fmt: skip
 CIL = {"moe-adapters": {"shared_router": True, "selector": "none"}}  # as in notebook 09
@@ -171,8 +173,9 @@ def campaign(kills, seed, folder, log=print):
 
 
 def possible(name, kind):
-    """Class-incremental streams refuse methods that are told the task, and have no captions for ZSCL."""
-    return kind == "mini" or name == "moe-adapters" or not (METHODS[name].knows_tasks or name == "zscl")
+    """Class-incremental streams refuse methods that are told the task; they have no captions, reference or validation images."""
+    lacks = ("zscl", "diki", "moe-adapters++")
+    return kind == "mini" or name == "moe-adapters" or not (METHODS[name].knows_tasks or name in lacks)
 
 
 def pretraining(kills, seed, folder, log=print):

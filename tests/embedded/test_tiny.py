@@ -16,7 +16,9 @@ def test_embedded_clip_names_what_it_was_taught():
     clip, preprocess, tokenizer = load_clip("tiny")
     assert isinstance(clip, open_clip.model.CLIP) and not any(p.requires_grad for p in clip.parameters())
     said = json.loads(tiny.CARD.read_text())["zero_shot"]
-    assert pretrain.zero_shot_accuracies(clip) == pytest.approx(said, abs=0.5)  # older Pillows draw some images otherwise
+    assert pretrain.zero_shot_accuracies(clip) == pytest.approx(
+        said, abs=0.5
+    )  # older Pillows draw some images otherwise
     assert min(pretrain.zero_shot_accuracies(clip).values()) > 80
     assert preprocess(Image.new("L", (50, 40), 255)).shape == (3, 32, 32)
     assert torch.equal(preprocess(Image.new("RGB", (32, 32), (255, 0, 0)))[:, 0, 0], torch.tensor([1.0, -1.0, -1.0]))
