@@ -77,8 +77,12 @@ def test_links_inside_the_site_lead_somewhere(site):
 def test_saved_outputs_and_figures_are_on_the_page_with_their_texts(site, path):
     page = site / f"{path.stem}.html"
     found = re.findall(r'<img alt="([^"]+)"[^>]*src="_images/', page.read_text(encoding="utf-8"))
-    outputs = [o for c in nbformat.read(path, 4).cells if c.cell_type == "code" for o in c.outputs]
-    figures = [o.metadata["image/png"]["alt"] for o in outputs if "image/png" in o.get("data", {})]
+    cells, figures = nbformat.read(path, 4).cells, []
+    outputs = [o for c in cells if c.cell_type == "code" for o in c.outputs]
+    for cell in cells:  # drawings stand in the text, figures are outputs
+        figures += re.findall(r"!\[([^]]+)\]\(figures/", cell.source) if cell.cell_type == "markdown" else []
+        shown = [o for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
+        figures += [o.metadata["image/png"]["alt"] for o in shown]
     assert [" ".join(html.unescape(alt).split()) for alt in found] == [" ".join(alt.split()) for alt in figures]
     printed = [line for o in outputs if o.output_type == "stream" for line in o.text.splitlines() if len(line) > 20]
     seen = text(page)
