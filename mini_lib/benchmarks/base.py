@@ -164,6 +164,11 @@ class Merged(Task):
     parts: Sequence[Task] = ()
 
 
+def parts_of(task: Task) -> Sequence[Task]:
+    """The tasks whose names an image is judged among: several for a merged task, else the task itself."""
+    return task.parts if isinstance(task, Merged) else [task]
+
+
 def merged(parts: Sequence[Task], place: int) -> Merged:
     """The test and validation images of the part at `place`, to be judged among the names of all parts."""
     own, by = parts[place], sum(len(part.classnames) for part in parts[:place])

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real  # they compare with a float; Python's type hints lack it, so two lines are ignored
 from traceback import clear_frames
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..benchmarks.base import Benchmark, Merged, Task
-from ..clip import class_embeddings, class_logits, device_of, prompts
+from ..clip import class_embeddings, class_logits, device_of, encode_text_trimmed, prompts
 from ..training import checksum, endless, sample_outputs, train
 
 PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -188,6 +189,10 @@ class Method:
             with torch.no_grad():
                 self._embeddings[said, key] = class_embeddings(encode_text, self.tokens(task))
         return self._embeddings[said, key]
+
+    def text(self, task: Task) -> Tensor:
+        """The text classifier (C, D) of a CLIP that is left as it is; kept for good."""
+        return self.embeddings(task, partial(encode_text_trimmed, self.clip), key=-1)
 
     def forget_embeddings(self) -> None:
         """To be called whenever the weights have changed. Those of key -1 are the original CLIP's, which never do."""

@@ -134,8 +134,7 @@ class DIKI(Routed, TrainedMethod):
 
     def scores_of(self, part: int, images: Tensor, task: Task) -> Tensor:
         if part < 0:
-            classes = self.embeddings(task, partial(encode_text_trimmed, self.clip), key=-1)
-            return class_logits(self.clip, self.clip.encode_image(images), classes)
+            return class_logits(self.clip, self.clip.encode_image(images), self.text(task))
         of = list(self.prefixes.values())[part]
         classes = self.embeddings(task, partial(self.encode_text, of=of), key=part)
         return class_logits(self.clip, self.encode_image(images, of, self.weights(images, part)), classes)

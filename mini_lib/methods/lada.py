@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -11,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from ..benchmarks.base import Task
-from ..clip import class_logits, encode_text_trimmed
+from ..benchmarks.base import Task, parts_of
+from ..clip import class_logits
 from ..training import loader, seed_everything
 from .base import TrainedMethod, TrainingSettings, register, whole_number
-from .on_features import of_class, parts_of
+from .on_features import of_class
 
 
 def k_means(x: Tensor, k: int, rounds: int = 10) -> tuple[Tensor, Tensor]:
@@ -72,10 +71,6 @@ class LADA(TrainedMethod):
     def features(self, images: Tensor) -> Tensor:
         """Unit features (B, D) of the frozen CLIP."""
         return F.normalize(self.clip.encode_image(images.to(self.device)), dim=-1)
-
-    def text(self, task: Task) -> Tensor:
-        """The text classifier (C, D) of the frozen CLIP."""
-        return self.embeddings(task, partial(encode_text_trimmed, self.clip), key=-1)
 
     def logits(self, features: Tensor, text: Tensor, memories: Tensor) -> Tensor:
         """(B, C) of unit features (B, D), text (C, D) and memories (C, K, D)."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..benchmarks.base import Task
-from ..clip import class_logits, count_parameters, encode_text_trimmed, vision_blocks
+from ..clip import class_logits, count_parameters, vision_blocks
 from ..training import loader, seed_everything
 from .base import TrainedMethod, TrainingSettings, one_of, register, whole_number
 from .growing import Autoencoder, Fingerprints, GrowingClip, class_tokens
@@ -101,7 +100,7 @@ class MoEAdaptersPP(Routed, TrainedMethod):
         choice, model, place = self.settings, self.model, len(self.model.tasks)
         seed_everything(choice.seed + place)
         model.add_task(task.name)
-        text = self.embeddings(task, partial(encode_text_trimmed, self.clip), key=-1)
+        text = self.text(task)
         before, history = self.experts.clone(), []  # mean errors of every batch of this task
         if place == 0:
             self.experts += choice.top_k
@@ -162,8 +161,8 @@ class MoEAdaptersPP(Routed, TrainedMethod):
         return self.prints.select(self.errors(images)).cpu() if self.learned_tasks else torch.full((len(images),), -1)
 
     def scores_of(self, part: int, images: Tensor, task: Task) -> Tensor:
-        classes = self.embeddings(task, partial(encode_text_trimmed, self.clip), key=-1)
-        return class_logits(self.clip, self.model.encode_image(images, None if part < 0 else part), classes)
+        features = self.model.encode_image(images, None if part < 0 else part)
+        return class_logits(self.clip, features, self.text(task))
 
     def state_dict(self) -> dict[str, Tensor]:
         state = {"experts": self.experts, "usual": self.usual} | self.selector_state()

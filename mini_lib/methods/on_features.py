@@ -1,17 +1,16 @@
 """What classifiers on the frozen CLIP's features share: a column for each class learned, and a gate. Built in notebook 12."""
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..benchmarks.base import Merged, Task
-from ..clip import class_logits, encode_text_trimmed
+from ..benchmarks.base import Task, parts_of
+from ..clip import class_logits
 from .base import share
 from .routed import Routed, SelectorSettings
 
@@ -56,19 +55,13 @@ class OnFeatures(Routed):
         """CLIP's own probabilities (B, C)."""
         return class_logits(self.clip, self.features(images), self.text(task)).softmax(dim=1)
 
-    def text(self, task: Task) -> Tensor:
-        """CLIP's own text classifier (C, D)."""
-        return self.embeddings(task, partial(encode_text_trimmed, self.clip), key=-1)
-
     def learned_scores(self, features: Tensor) -> Tensor:
         """The classifier's scores (B, columns) of unit features (B, D); they estimate probabilities."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it scores features.")
 
     def choose(self, images: Tensor, task: Task) -> Tensor:
         """The learned task that zero-shot's best name belongs to, -1 if it is a name not learned yet. LongTensor (B,)"""
-        places = {name: place for place, name in enumerate(self.first)}
-        owner = [places.get(part.name, -1) for part in parts_of(task) for _ in part.classnames]
-        return torch.tensor(owner)[self.zero_shot(images, task).argmax(dim=1).cpu()]
+        return self.owners(task)[self.zero_shot(images, task).argmax(dim=1).cpu()]
 
     def scores(self, images: Tensor, task: Task, selected: Tensor | None = None) -> Tensor:
         """`selected`: what `select` gave, where it is known already."""
@@ -104,8 +97,3 @@ def of_class(features: Tensor, labels: Tensor, text: Tensor) -> list[Tensor]:
     """The features (N, D) of each class's images; a class without any has its name's feature, a row of `text` (C, D)."""
     found = [features[labels.to(features.device) == c] for c in range(len(text))]
     return [x if len(x) else name[None] for x, name in zip(found, text)]
-
-
-def parts_of(task: Task) -> Sequence[Task]:
-    """The tasks whose names an image is judged among: several for a merged task, else the task itself."""
-    return task.parts if isinstance(task, Merged) else [task]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..benchmarks.base import Merged, Task
+from ..benchmarks.base import Merged, Task, parts_of
 from ..benchmarks.fingerprint import fingerprint
 from ..ddas import DDAS
 from ..selectors import GaussianSelector, ReferenceStatistics
@@ -139,13 +139,17 @@ class Routed(Method):
             scores[rows] = self.scores_of(part, images[rows], task)
         return self.among_chosen(scores, selected, task)
 
+    def owners(self, task: Task) -> Tensor:
+        """The learned task that each name belongs to, -1 for names not learned yet: LongTensor (C,)."""
+        places = {name: place for place, name in enumerate(self.learned_tasks)}
+        return torch.tensor([places.get(part.name, -1) for part in parts_of(task) for _ in part.classnames])
+
     def among_chosen(self, scores: Tensor, selected: Tensor, task: Task) -> Tensor:
         """Scores (B, C) in which only the names of the task that a selector chose can win, where there are others, too."""
         if not (self.settings.names_of_chosen and isinstance(task, Merged)) or self.selector in TOLD[:2]:
             return scores
-        places = {name: place for place, name in enumerate(self.learned_tasks)}
-        owner = torch.tensor([places.get(part.name, -1) for part in task.parts for _ in part.classnames])
-        others = (selected[:, None].cpu() >= 0) & (owner != selected[:, None].cpu())
+        chosen = selected[:, None].cpu()
+        others = (chosen >= 0) & (self.owners(task) != chosen)
         return scores.masked_fill(others.to(scores.device), torch.finfo(scores.dtype).min)
 
     def scores_of(self, part: int, images: Tensor, task: Task) -> Tensor:
