@@ -9,7 +9,7 @@ import torch
 from helpers import ask_experts
 
 from mini_lib.clip import class_embeddings, class_logits, encode_text_trimmed
-from mini_lib.moe import MoEClip
+from mini_lib.moe import MoEAdapter, MoEClip, Route
 
 
 @pytest.fixture(autouse=True, params=["sorted", "gathered"])
@@ -55,6 +55,26 @@ def test_new_task_starts_as_clip(clip, images):
     model = MoEClip(clip, num_experts=3)
     model.add_task("a")
     torch.testing.assert_close(model.eval().encode_image(images, "a"), clip.encode_image(images), atol=0, rtol=0)
+
+
+def test_one_route_serves_step_after_step():
+    """Notebook 04 trains a layer by hand so: each step's gradients are those that a new route gives."""
+    torch.manual_seed(0)
+    layer = MoEAdapter(width=8, num_experts=4, top_k=2, bottleneck=3, dropout=0.0)
+    layer.add_router()
+    torch.nn.init.normal_(layer.routers[0].w_gate)
+    for expert in layer.experts:
+        torch.nn.init.normal_(expert.up_proj.weight)
+    x = torch.randn(3, 5, 8)
+    route, seen = Route(0, 0), []
+    for used in (route, route, Route(0, 0), route):
+        layer.zero_grad()
+        torch.manual_seed(1)  # the router's noise
+        first = layer(x, used)
+        (first + layer(2 * x, used)).square().sum().backward()  # twice in one graph, as a tower's blocks are
+        seen.append([None if p.grad is None else p.grad.clone() for p in layer.parameters()])
+    for gradients in seen[1:]:
+        assert all(a is b is None or torch.equal(a, b) for a, b in zip(seen[0], gradients))
 
 
 @pytest.mark.parametrize("token", ["sot", "eot"])
