@@ -183,6 +183,8 @@ def test_a_mistake_is_one_sentence(tmp_path):
 )
 def test_a_package_that_is_not_installed_is_one_sentence(tmp_path, command, package, extra):
     """As after a plain `pip install` of the wheel: the extras are not there."""
+    if extra == "course":
+        pytest.importorskip("nbgrader")  # else it is the one that is missed first
     (tmp_path / "nowhere/ada/A1").mkdir(parents=True)
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
