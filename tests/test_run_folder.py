@@ -184,6 +184,17 @@ def test_other_data_given_to_the_method_are_refused(clip, tokenizer, small, tmp_
         run(learner(other), small, tmp_path, log=silent)
 
 
+def test_a_refusal_says_with_what_the_run_was_begun(go, out, small):
+    """Another Pillow draws other images: without its name nobody would think of it."""
+    go()
+    held = json.loads((out / "settings.json").read_text())
+    held["made_with"]["PIL"] = "9.9"
+    (out / "settings.json").write_text(json.dumps(held))
+    changed = replace(small, tasks=[other_pixels(small.tasks[0]), *small.tasks[1:]])
+    with pytest.raises(ValueError, match=r"'digits' have changed\), begun with PIL 9.9 then, \d+.* now. Take another"):
+        go(changed)
+
+
 def test_a_module_among_the_settings_and_what_cannot_be_stored(clip, tokenizer, small, tmp_path):
     def learner(**ddas):
         return made(clip, tokenizer, small, "moe-adapters", ddas={"iterations": 2, **ddas})

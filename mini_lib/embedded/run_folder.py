@@ -222,7 +222,8 @@ class RunFolder(Tables):
     def _compare(self, settings, log):
         other, noted = differences(self.held(), settings)
         if other:
-            raise ValueError(f"{self.out} holds a run of other settings ({'; '.join(other)}). {self.again}")
+            versions = f", begun with {'; '.join(noted)}" if noted else ""  # may be why the images are others
+            raise ValueError(f"{self.out} holds a run of other settings ({'; '.join(other)}){versions}. {self.again}")
         if noted:
             log(f"{self.out} was begun with {'; '.join(noted)}: the last digits of what follows may differ")
 
