@@ -120,7 +120,7 @@ def run(
     or missing file, something that another process is writing; where two tasks have one name, and where the method cannot
     do what is asked of it; OSError where `out` cannot be written to.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     names = [task.name for task in benchmark.tasks]
     if len(set(names)) < len(names):
         raise ValueError(f"two tasks have the same name: {names}.")
@@ -143,6 +143,7 @@ def run(
     settings = json.loads(json.dumps(settings, default=stored))
     if not resume and _begun.get(out.resolve()) != key_of(settings):
         set_aside(out, log)
+    out = out.resolve()  # whatever becomes of the working folder and of links while the run goes on
     with one_writer(out, log):
         _begun[out.resolve()] = key_of(settings)
         folder = RunFolder(out, settings, names, log)

@@ -38,8 +38,9 @@ def made(clip, tokenizer, benchmark, name="adapter-per-task", **settings):
 def go(clip, tokenizer, small, tmp_path):
     """go(...): a quick run in tmp_path / "out"."""
 
-    def again(benchmark=small, out=tmp_path / "out", clip=clip, resume=True, log=silent, **settings):
-        return run(made(clip, tokenizer, benchmark, **settings), benchmark, out, log=log, resume=resume)
+    def again(benchmark=small, out=tmp_path / "out", clip=clip, resume=True, log=silent, after_task=None, **settings):
+        method = made(clip, tokenizer, benchmark, **settings)
+        return run(method, benchmark, out, log=log, after_task=after_task, resume=resume)
 
     return again
 
@@ -130,6 +131,58 @@ def test_the_advice_after_an_interrupt_leads_on(clip, tokenizer, small, tmp_path
     run(made(clip, tokenizer, small, seed=1), small, tmp_path / "second", log=lines.append, resume=False)
     assert sum("task 1 of 3" in line for line in lines) == 0  # the finished task was not learned again
     assert not list(tmp_path.glob("*.1"))
+
+
+@pytest.mark.parametrize("change", ["link", "working folder"])
+def test_what_is_turned_while_a_run_goes_on_does_not_divide_it(go, out, tmp_path, monkeypatch, change):
+    for name in ("other", "new"):
+        (tmp_path / name).mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "new")
+
+    def turn(learned):
+        if learned == 1 and change == "link":
+            link.unlink()
+            link.symlink_to(tmp_path / "other")
+        elif learned == 1:
+            monkeypatch.chdir(tmp_path / "other")
+
+    monkeypatch.chdir(tmp_path)
+    go(out="link" if change == "link" else "new", after_task=turn)
+    assert not list((tmp_path / "other").iterdir())
+    assert (tmp_path / "new/matrix.csv").read_bytes() == (out / "matrix.csv").read_bytes()
+
+
+def test_a_run_in_the_home_folder(go, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    go(out="~/run")
+    assert (tmp_path / "home/run/matrix.csv").exists() and not (tmp_path / "~").exists()
+
+
+def test_a_folder_that_is_moved_while_a_run_goes_on(go, out, tmp_path):
+    new, aside = tmp_path / "new", tmp_path / "aside"
+    with pytest.raises(OSError, match="was moved or removed while it was written to: put it back, and the same call"):
+        go(out=new, after_task=lambda learned: new.rename(aside))
+    assert not new.exists()
+    aside.rename(new)
+    go(out=new)
+    assert (new / "matrix.csv").read_bytes() == (out / "matrix.csv").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["settings.json", "digests.json", "matrix.csv", "checkpoint.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "brackets"])
+def test_what_cannot_be_read_in_the_place_of_a_file(go, out, name, kind):
+    """A pipe would be waited for, for ever; brackets nested deeply are a RecursionError of their own."""
+    (out / name).unlink()
+    if kind == "pipe" and not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes here")
+    {"pipe": getattr(os, "mkfifo", None), "folder": os.mkdir, "brackets": lambda p: p.write_text("[" * 10**5)}[kind](
+        out / name
+    )
+    with pytest.raises(ValueError, match="is damaged|is somebody else's"):
+        go()
 
 
 # B. What counts as the same run.
