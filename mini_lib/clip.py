@@ -171,10 +171,15 @@ def train_transform(preprocess: transforms.Compose, scale: tuple[float, float] =
     """The training version of CLIP's preprocessing: a random crop of 90 to 100 % of the area instead of a fixed one.
 
     Everything else (size, interpolation, normalisation) is taken over from `preprocess`; there is no flip, as in the
-    official code.
+    official code. Raises ValueError for a preprocessing of another form.
     """
-    fit: Any = [t for t in preprocess.transforms if isinstance(t, (transforms.Resize, transforms.CenterCrop))]
-    steps = [t for t in preprocess.transforms if t not in fit]
+    all_steps = getattr(preprocess, "transforms", [])
+    fit: Any = [t for t in all_steps if isinstance(t, (transforms.Resize, transforms.CenterCrop))]
+    if not fit or not isinstance(fit[0], transforms.Resize):
+        raise ValueError(
+            "preprocess must be torchvision's Compose with a Resize, and a CenterCrop behind it if any, as `load_clip` gives it."
+        )
+    steps = [t for t in all_steps if t not in fit]
     crop = transforms.RandomResizedCrop(fit[-1].size, scale=scale, interpolation=fit[0].interpolation)
     return transforms.Compose([crop, *steps])
 

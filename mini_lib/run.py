@@ -120,7 +120,7 @@ def run(
     or missing file, something that another process is writing; where two tasks have one name, and where the method cannot
     do what is asked of it; OSError where `out` cannot be written to.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     names = [task.name for task in benchmark.tasks]
     if len(set(names)) < len(names):
         raise ValueError(f"two tasks have the same name: {names}.")
@@ -143,6 +143,7 @@ def run(
     settings = json.loads(json.dumps(settings, default=stored))
     if not resume and _begun.get(out.resolve()) != key_of(settings):
         set_aside(out, log)
+    out = out.resolve()  # whatever becomes of the working folder and of links while the run goes on
     with one_writer(out, log):
         _begun[out.resolve()] = key_of(settings)
         folder = RunFolder(out, settings, names, log)
@@ -211,20 +212,27 @@ def well_sent(chosen: Any, j: int, learned: int) -> float:
 def worse_than_zero_shot(out: str | Path, only: str | None = None) -> list[str]:
     """A sentence for each task (or for `only` this one) whose validation images the run in `out` judges worse than zero-shot.
 
-    That is after the task was learned. It names both accuracies in percent, and the setting to change.
+    Or no better than guessing; that is after the task was learned. It names both accuracies in percent, and the setting to change.
     """
     file = Path(out) / VALIDATION
     if not file.exists():
         return []
-    validation = read_table(file)
-    validation = validation[validation["learned"] < validation["zero-shot"]]
-    rate = json.loads((Path(out) / SETTINGS).read_text(encoding="utf-8"))["method_settings"].get("learning_rate")
-    return [
-        f"{task}: after it was learned, {row['learned']:.1f} % of its validation images are right, {row['zero-shot']:.1f} % "
-        f"by zero-shot: {'change the settings' if rate is None else f'lower learning_rate, here {_of(rate, task):g}'}."
-        for task, row in validation.iterrows()
-        if only in (None, task)
-    ]
+    settings = json.loads((Path(out) / SETTINGS).read_text(encoding="utf-8"))
+    rate, lines = settings["method_settings"].get("learning_rate"), []
+    for task, row in read_table(file).iterrows():
+        names = len(settings["prompts"][task][0])
+        if row["learned"] < row["zero-shot"]:
+            than = f"{row['zero-shot']:.1f} % by zero-shot"
+        elif row["learned"] <= 100 / names + 1e-9:  # one name for all images, and zero-shot knows no better
+            than = f"{100 / names:.1f} % by guessing among {names} names"
+        else:
+            continue
+        if only in (None, task):
+            change = "change the settings" if rate is None else f"lower learning_rate, here {_of(rate, task):g}"
+            lines.append(
+                f"{task}: after it was learned, {row['learned']:.1f} % of its validation images are right, {than}: {change}."
+            )
+    return lines
 
 
 def _of(rate, task):

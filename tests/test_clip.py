@@ -14,6 +14,7 @@ from helpers import ROOT
 from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
+from torchvision import transforms
 
 from mini_lib import MoEClip, load_clip
 from mini_lib.clip import class_embeddings, encode_text_trimmed, prompts, train_transform
@@ -126,6 +127,17 @@ def test_what_the_download_error_advises_is_the_same_as_the_download(small, tmp_
             assert torch.equal(pixels, preprocess(image))
             assert torch.equal(ours.encode_image(pixels[None]), clip.encode_image(pixels[None]))
     assert train_transform(same)(image).shape == pixels.shape
+
+
+@pytest.mark.parametrize("preprocess", [
+    transforms.Compose([transforms.CenterCrop(32), transforms.ToTensor()]),
+    transforms.Compose([transforms.CenterCrop(32), transforms.Resize(32), transforms.ToTensor()]),
+    transforms.ToTensor(),
+    lambda image: image,
+])  # fmt: skip
+def test_a_preprocessing_without_a_training_version(preprocess):
+    with pytest.raises(ValueError, match="preprocess must be torchvision's Compose with a Resize"):
+        train_transform(preprocess)
 
 
 def test_a_file_that_does_not_say_whose_weights_it_holds(small):

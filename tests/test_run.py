@@ -345,7 +345,7 @@ def test_a_run_of_another_clip_is_refused(clip, tokenizer, small, tmp_path):
 
 
 @pytest.mark.parametrize("file, text, words", [
-    ("settings.json", "", "settings.json is damaged"), ("settings.json", "[]", "is no run of this version"),
+    ("settings.json", "", "settings.json is damaged"), ("settings.json", "[]", "settings.json is damaged"),
     ("matrix.csv", "", "matrix.csv is damaged"), ("matrix.csv", "after,x\na,1\n", "matrix.csv is damaged, or was changed"),
     ("matrix.csv", None, "holds results of 0 tasks but a checkpoint of"), ("routing.csv", None, "routing.csv is missing"),
 ])  # fmt: skip

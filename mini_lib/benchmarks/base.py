@@ -288,7 +288,7 @@ class ImageDataset(Dataset):
         if kept is not None and index in kept:
             return kept[index], self.labels[index]
         image = self.transform(self._open(self.images[index]))
-        if self.remember and not get_worker_info() and bytes_remembered() + image.nbytes <= MEMORY:
+        if self.remember and not get_worker_info() and bytes_remembered() + bytes_held(image) <= MEMORY:
             _remembered.setdefault(self, Remembered()).add(index, image)
         return image, self.labels[index]
 
@@ -340,7 +340,12 @@ class Remembered(dict):
 
     def add(self, index: int, image: Tensor) -> None:
         self[index] = image
-        self.bytes += image.nbytes
+        self.bytes += bytes_held(image)
+
+
+def bytes_held(image: Any) -> int:
+    """What an image keeps in memory: of a crop that is a view that is the whole picture."""
+    return image.untyped_storage().nbytes() if isinstance(image, Tensor) else image.nbytes
 
 
 # A data set that nobody uses any more gives its part of the memory back.

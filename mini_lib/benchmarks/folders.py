@@ -14,7 +14,7 @@ from ..selectors import ReferenceStatistics
 from .base import Benchmark, Task, hold_out
 from .files import advice, find_images, loose_images, same_name, shown, subfolders, told
 from .upright import Upright, whites
-from .verify import examine
+from .verify import examine, facts
 
 PARTS = ("train", "test")
 MEND = "Repair them or take them out, then start again. Nothing was learned yet."
@@ -35,7 +35,8 @@ def folders(
     as `val`, of every class that has enough; 0 keeps none. preprocess: what `load_clip` returned. reference: a folder of
     images that belong to no task, for the selector, or statistics of such images; by default drawn images, as the tiny CLIP
     was pretrained on. The captions are always drawn ones'.
-    Every image is opened once before this returns; files that are skipped are told in a warning.
+    Every image is opened once before this returns; files that are skipped are told in a warning, as are test images that
+    are training images, too.
     Raises ValueError, naming the folder or file and the remedy, where the folders do not fit this form, and one that
     names all images that cannot be read.
     """
@@ -63,6 +64,7 @@ def folders(
         _split(folder, parts["train"], val_part, seed)
     _tell(skipped, [f for folder in chosen for f in subfolders(folder) if f.name not in PARTS])
     examine(files, MEND)
+    _tell_of_learned(found)
     made = [_task(folder, parts, preprocess, templates, val_part, seed) for folder, parts in found.items()]
     drawn, captions = reference_pairs(seed)
     others = of_no_task or list(drawn)
@@ -120,6 +122,20 @@ def _tell(skipped, unread=()):
         more = f"; and {len(lines) - 10} more folders" if lines[10:] else ""
         hint = advice(sum(skipped.values(), Counter()))
         warnings.warn(f"{'; '.join(lines[:10])}{more}.{hint}", stacklevel=3)
+
+
+def _tell_of_learned(found):
+    """One warning where test images are training images, too: copies, or links."""
+    lines = []
+    for folder, parts in found.items():
+        train, test = ({facts(p).digest: p for paths in parts[part].values() for p in paths} for part in PARTS)
+        if both := sorted(train.keys() & test.keys(), key=lambda digest: str(test[digest])):
+            first = f"such as {shown(test[both[0]])}, which is {shown(train[both[0]])}"
+            lines.append(
+                f"{len(both):,} of {len(test):,} test images of {shown(folder)} are training images, too, {first}"
+            )
+    if lines:
+        warnings.warn(f"{'; '.join(lines)}. What is measured on them is memory, not knowledge.", stacklevel=3)
 
 
 def _files(others, folder):

@@ -108,7 +108,13 @@ def import_all(modules: list[str]) -> dict[str, tuple[bool, str]]:
     answers: dict[str, tuple[bool, str]] = {}
     while due := [name for name in modules if name not in answers]:
         try:
-            done = subprocess.run([sys.executable, __file__, *due], capture_output=True, timeout=SECONDS, check=False)
+            done = subprocess.run(
+                [sys.executable, __file__, *due],
+                stdin=subprocess.DEVNULL,  # nobody sees what a package would ask
+                capture_output=True,
+                timeout=SECONDS,
+                check=False,
+            )
             output, end = done.stdout, f"Python itself ended with code {done.returncode}"
         except subprocess.TimeoutExpired as error:
             output, end = error.stdout or b"", f"that takes more than {SECONDS} seconds"

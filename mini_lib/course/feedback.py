@@ -18,9 +18,14 @@ TAGS = set(
     "a abbr b blockquote br caption code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s "
     "samp small span strong sub summary sup table tbody td tfoot th thead tr u ul var".split()
 )
+LENGTH, ALL = (
+    20_000,
+    100_000,
+)  # characters that are shown of a text, and of a notebook's: parsers' time grows with the square
 WHOLE = re.compile(r"<(script|style)\b.*?(</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)  # goes with what is in it
 PICTURE = re.compile(r"data:image/(png|jpe?g|gif|webp);base64,[A-Za-z0-9+/=\s]*")
 BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
+PARSED = {"text/html", "text/latex", "text/markdown"}
 COMMANDS = re.compile(r"\\(href|url|require|class|cssId|style|unicode|data)(?![A-Za-z])")  # of MathJax, beyond formulas
 
 
@@ -54,16 +59,29 @@ def _exporter():
 
 
 class Harmless(Preprocessor):
-    """Takes out of outputs what is no text, number, formula, table or picture."""
+    """Takes out of outputs what is no text, number, formula, table or picture, and cuts what is too long to be parsed."""
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         nb.metadata.pop("widgets", None)
+        left = ALL
         for cell in nb.cells:
+            if cell.cell_type == "markdown":
+                cell.source, left = _cut(cell.source, left)
             for output in cell.get("outputs", []):
                 if "data" in output:
+                    for kind in PARSED & output.data.keys():
+                        output.data[kind], left = _cut(output.data[kind], left)
                     output.data = {kind: value for kind, value in map(_safe, output.data.items()) if value is not None}
                     output.metadata = {kind: _described(output.metadata.get(kind)) for kind in output.data}
         return nb, resources
+
+
+def _cut(text, left):
+    """The beginning of a text, of which `left` characters may be shown, and how many are left of those."""
+    if not isinstance(text, str) or len(text) <= min(LENGTH, left):
+        return text, left - len(text) * isinstance(text, str)
+    shown = min(LENGTH, left)
+    return f"{text[:shown]} … (cut here: {len(text):,} characters)", left - shown
 
 
 def _safe(item):

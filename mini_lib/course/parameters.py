@@ -243,7 +243,7 @@ def _by_its_looks(given, place):
 
 def _text(given, place):
     try:
-        given.encode("utf-8")
+        given.replace("\0", "\ud800").encode("utf-8")  # no name of a file can hold a NUL, either
     except UnicodeEncodeError as error:
         raise ValueError(f"{place} holds bytes that are no text: {given!r:.80}.") from error
     return str(given)

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..metrics import AccuracyMatrix, read_table
 from ..training import checksum
-from .storage import digest_of, digest_of_checkpoint, one_writer, replace_file, sweep
+from .storage import digest_of, digest_of_checkpoint, one_writer, read_json, replace_file, sweep
 
 CHECKPOINT, MATRIX, ROUTING, VALIDATION = "checkpoint.safetensors", "matrix.csv", "routing.csv", "validation.csv"
 SETTINGS, DIGESTS = "settings.json", "digests.json"  # what the run is, and what its files ought to be
@@ -96,8 +96,8 @@ def _is_run(folder):
     if (folder / DIGESTS).is_file():
         return True
     try:
-        return {"method", "benchmark", "tasks"} <= set(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return {"method", "benchmark", "tasks"} <= read_json(folder / SETTINGS).keys()
+    except (OSError, ValueError):
         return False
 
 
@@ -154,16 +154,25 @@ class Tables:
 
     def _json(self, name):
         try:
-            return dict(json.loads((self.out / name).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return read_json(self.out / name)
+        except (OSError, ValueError) as error:
             raise ValueError(f"{self.out / name} is damaged ({error}). {self.again}") from error
 
     def write(self, name: str, table: pd.DataFrame, done: int) -> None:
         """Write a table that holds the results of `done` tasks; its digest first, so that no stop leaves one without."""
+        self.check_there()
         content = table.to_csv(lineterminator="\n").encode()
         self.digests.setdefault(name, {})[digest_of(content)] = done
         self._write_json(self.notes, self.digests)
         replace_file(self.out / name, lambda path: path.write_bytes(content))
+
+    def check_there(self) -> None:
+        """Raises OSError where the folder is gone: in a new one nobody could tell whose the next files are."""
+        if not (self.out / self.notes).exists():
+            raise OSError(
+                f"{self.out} was moved or removed while it was written to: put it back, and the same call goes on after its "
+                "last finished task, or begins anew."
+            )
 
     def read(self, name: str, needed: bool = True) -> tuple[Any, int]:
         """(table, number of tasks whose results it holds) of a CSV; (None, 0) where there is none and none is needed."""
@@ -222,12 +231,14 @@ class RunFolder(Tables):
     def _compare(self, settings, log):
         other, noted = differences(self.held(), settings)
         if other:
-            raise ValueError(f"{self.out} holds a run of other settings ({'; '.join(other)}). {self.again}")
+            versions = f", begun with {'; '.join(noted)}" if noted else ""  # may be why the images are others
+            raise ValueError(f"{self.out} holds a run of other settings ({'; '.join(other)}){versions}. {self.again}")
         if noted:
             log(f"{self.out} was begun with {'; '.join(noted)}: the last digits of what follows may differ")
 
     def save(self, method: Any, learned: int, seconds: float) -> None:
         """Write the checkpoint."""
+        self.check_there()
         state = {k: v.detach().cpu().contiguous() for k, v in method.state_dict().items()}
         facts = {"tasks": str(learned), "seconds": f"{seconds:.2f}", "settings": self.key}
         metadata = facts | {"digest": digest_of_checkpoint(state, facts)}
@@ -240,6 +251,8 @@ class RunFolder(Tables):
             self._check_taught(method, 0)
             return 0, 0.0
         try:
+            if not file.is_file():  # opening a pipe would wait for ever
+                raise OSError("it is no file")
             with safe_open(file, framework="pt") as saved:
                 facts = dict(saved.metadata() or {})
                 # copied: a matrix product of what is not aligned in memory ends in other last bits

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -32,6 +33,19 @@ def digest_of_checkpoint(state: dict[str, Tensor], facts: dict[str, str]) -> str
         value.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         value.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return value.hexdigest()[:32]
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The mapping in a JSON file. Raises OSError where it cannot be read, ValueError where it is none."""
+    if not file.is_file():  # reading from a pipe would wait for ever
+        raise OSError(f"{file.name} is not there, or no file")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}, no mapping")
+    return content
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -118,7 +132,7 @@ def _holder(file):
 def _notes(file):
     """Who writes, or wrote until it was killed, by what it noted; None where it did not."""
     try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
+        facts = read_json(file)
         return f"process {facts['process']} on {facts['host']}, since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
         return None

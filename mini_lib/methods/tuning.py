@@ -3,12 +3,11 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from ..benchmarks.base import Benchmark
-from ..embedded.storage import replace_file
+from ..embedded.storage import digest_of, read_json, replace_file
 from ..run import evaluate
 from ..training import checksum, progress, sample_outputs
 from .base import make_method, needs
@@ -41,24 +40,28 @@ def choose_rate(
         "clip": [checksum(clip), sample_outputs(clip, tokenizer)],  # the same weights may compute otherwise
     }
     search = json.loads(json.dumps(search))
-    kept = _kept(file) if file else {}
-    accuracies = kept.get("accuracies", []) if kept.get("search") == search else []
-    if len(accuracies) < len(rates):
+    accuracies = _kept(file, search) if file else None
+    if accuracies is None:
         accuracies = [
             _tried(name, clip, tokenizer, benchmark, rate, settings) for rate in progress(rates, f"rates of {name}")
         ]
         if file:
-            text = json.dumps({"search": search, "accuracies": accuracies}, indent=2) + "\n"
+            found = {"search": search, "accuracies": accuracies}
+            text = json.dumps(found | {"digest": digest_of(json.dumps(found).encode())}, indent=2) + "\n"
             replace_file(file, lambda path: path.write_text(text, encoding="utf-8"))
     found = dict(zip(rates, accuracies))
     return max(found, key=lambda rate: (found[rate], -rate)), found
 
 
-def _kept(file) -> dict[str, Any]:
+def _kept(file, search) -> list[float] | None:
+    """The accuracies of the same search, None where there are none: none yet, or a file that was cut or changed."""
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # there is none, or it was cut: the search is made again
-        return {}
+        kept = read_json(file)
+    except (OSError, ValueError):
+        return None
+    digest = kept.pop("digest", None)
+    same = kept.get("search") == search and digest == digest_of(json.dumps(kept).encode())
+    return kept["accuracies"] if same else None
 
 
 def _tried(name, clip, tokenizer, benchmark, rate, settings):

@@ -22,7 +22,7 @@ def preprocess():
 
 def draw(folder, count=5):
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(len(folder.name))
+    rng = np.random.default_rng([len(folder.name), len(folder.parent.name)])
     for i in range(count):
         Image.fromarray(rng.integers(0, 255, (12, 15, 3), dtype=np.uint8)).save(folder / f"{i}.png")
 
@@ -213,3 +213,17 @@ def test_a_killed_dry_run_goes_on(tmp_path, monkeypatch):
         (tmp_path / "a/drawn.json").write_text(content)
         with pytest.raises(ValueError, match="holds something else"):
             fixtures.write(tmp_path / "a", classes=2)
+
+
+@pytest.mark.parametrize("how", ["copies", "link"])
+def test_test_images_that_are_training_images(root, preprocess, how):
+    if how == "link":
+        shutil.rmtree(root / "cars/test")
+        (root / "cars/test").symlink_to("train")
+    else:
+        for i in range(2):
+            shutil.copy(root / f"cars/train/big/{i}.png", root / f"cars/test/small/copy{i}.png")
+    words = "10 of 10" if how == "link" else r"2 of 6 test images of .*cars .*copy0.png, which is .*train/big/0.png"
+    with pytest.warns(UserWarning, match=f"{words}.*What is measured on them is memory") as told:
+        folders(root, preprocess)
+    assert len(told) == 1 and "birds" not in str(told[0].message)

@@ -133,6 +133,27 @@ def test_all_data_sets_share_one_memory(monkeypatch):
     assert other[3][0] is other[3][0] and base.bytes_remembered() == before + 3 * size
 
 
+def test_four_data_sets_share_one_memory_and_views_count_as_what_they_hold(monkeypatch):
+    """A crop that is a view keeps its whole picture in memory."""
+    gc.collect()
+    before, sides = base.bytes_remembered(), (4, 8, 16)
+    monkeypatch.setattr(base, "MEMORY", before + 20_000)
+    plain = [remembering(5, side) for side in sides]  # 192, 768 and 3,072 bytes an image
+    cropped = ImageDataset(
+        [np.zeros((20, 20, 3), np.uint8)] * 5, [0] * 5, lambda _: torch.zeros(3, 20, 20)[:, :4, :4], True
+    )
+    for dataset in (*plain, cropped):
+        for i in range(5):
+            dataset[i]
+    kept = [sum(dataset[i][0] is dataset[i][0] for i in range(5)) for dataset in (*plain, cropped)]
+    assert kept == [5, 5, 4, 0]  # 960, 3,840 and 12,288 bytes; a crop would hold 4,800
+    assert base.bytes_remembered() == before + 960 + 3_840 + 12_288
+    del plain, dataset
+    gc.collect()
+    assert sum(cropped[i][0] is cropped[i][0] for i in range(5)) == 4
+    assert base.bytes_remembered() == before + 4 * 4_800
+
+
 def test_a_worker_process_does_not_get_what_is_remembered():
     images = np.zeros((4, 8, 8, 3), np.uint8)
     dataset = ImageDataset(images, [0] * 4, np.asarray, remember=True)

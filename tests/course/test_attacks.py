@@ -473,6 +473,30 @@ def test_nothing_of_a_submission_runs_where_it_is_read(graded, view):
     assert "alert(21)" in text and "<script>alert" not in text
 
 
+@pytest.mark.parametrize(
+    "long", ["<div>" * 200_000, "<p " + "a=b " * 200_000, "\\\\(" * 200_000, "\\begin{a}" * 100_000]
+)
+def test_what_takes_hours_to_parse_is_cut_where_it_is_read(long):
+    """The parsers of Markdown and HTML need a time that grows with the square of a text's length."""
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+    from mini_lib.course.feedback import ALL, LENGTH, Harmless
+
+    answer = "I think $a < b$, for the experts differ. " * 100
+    kinds = ("text/html", "text/markdown", "text/latex", "text/plain")
+    output = new_output("display_data", {kind: long for kind in kinds})
+    texts = [new_markdown_cell(answer), *(new_markdown_cell(long) for _ in range(9))]
+    shown = Harmless().preprocess(new_notebook(cells=[texts[0], new_code_cell("", outputs=[output]), *texts[1:]]), {})[
+        0
+    ]
+    assert shown.cells[0].source == answer
+    texts = [cell.source for cell in shown.cells[2:]]
+    assert all(text.endswith(f" … (cut here: {len(long):,} characters)") for text in texts)
+    assert all(len(text) < LENGTH + 50 for text in texts) and len(texts[-1]) < 50
+    assert sum(map(len, texts)) < ALL and set(shown.cells[1].outputs[0].data) == {*kinds}
+    assert len(shown.cells[1].outputs[0].data["text/html"]) < 5 * LENGTH  # with the ends of its tags
+
+
 @needs_nbgrader
 def test_what_a_submission_changes_is_put_back_and_told(course, monkeypatch):
     """As if it had found a way around everything else."""

@@ -256,6 +256,7 @@ def test_twice_on_the_command_line(read):
         ("N: 1\n---\nN: 2", "expected a single document"),
         ("[" * 3000, "is no YAML file"),
         ('TEXT: "\\ud800"', "bytes that are no text"),
+        ('TEXT: "a\\0b"', "bytes that are no text"),  # which no path can hold
         ("N: 3".encode("utf-16"), "not written in UTF-8. Save it anew, in UTF-8"),
         ("TEXT: Übung".encode("latin-1"), "not written in UTF-8"),
         ("N: 3".encode("utf-16-le"), "is no YAML file"),
