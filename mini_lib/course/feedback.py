@@ -18,10 +18,7 @@ TAGS = set(
     "a abbr b blockquote br caption code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s "
     "samp small span strong sub summary sup table tbody td tfoot th thead tr u ul var".split()
 )
-LENGTH, ALL = (
-    20_000,
-    100_000,
-)  # characters that are shown of a text, and of a notebook's: parsers' time grows with the square
+LENGTH, ALL = 20_000, 100_000  # characters shown of a text, and of a notebook: parsers' time grows with the square
 WHOLE = re.compile(r"<(script|style)\b.*?(</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE)  # goes with what is in it
 PICTURE = re.compile(r"data:image/(png|jpe?g|gif|webp);base64,[A-Za-z0-9+/=\s]*")
 BASE64 = re.compile(r"[A-Za-z0-9+/=\s]*")
