@@ -263,6 +263,7 @@ def expert_usage(counts: np.ndarray, frozen: np.ndarray, title: str) -> Figure:
     for block, expert in zip(*np.nonzero(frozen)):
         axis.plot(expert + 0.87, block + 0.17, marker="o", markersize=4, color="white", markeredgecolor="black")
     axis.set(title=title, xlabel="expert", ylabel="block")
+    axis.tick_params(axis="y", rotation=0)
     return figure
 
 
