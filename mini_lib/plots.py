@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import display
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from PIL import Image
+from seaborn.utils import relative_luminance
 from torch import Tensor
 
 from .metrics import AccuracyMatrix
@@ -27,11 +29,22 @@ def show(figure: Figure, alt: str) -> None:
 
     A palette of 256 colours keeps the notebooks small.
     """
+    _contrast_numbers(figure)
     buffer, small = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, facecolor="white")
     Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
     plt.close(figure)
     display({"image/png": small.getvalue(), "text/plain": alt}, raw=True, metadata={"image/png": {"alt": alt}})
+
+
+def _contrast_numbers(figure):
+    """Make the numbers of heat-maps black or white, whichever stands out more: seaborn leaves white on pale cells."""
+    for axis in figure.axes:
+        mesh = next((drawn for drawn in axis.collections if isinstance(drawn, QuadMesh)), None)
+        for text in axis.texts if mesh else ():
+            column, row = map(int, text.get_position())
+            luminance = relative_luminance(mesh.to_rgba(mesh.get_array()[row, column]))
+            text.set_color("black" if luminance > 0.179 else "white")  # at 0.179 both contrasts are 4.6 to 1
 
 
 def image_grid(rows: Sequence[Sequence[Tensor] | Tensor], titles: Sequence[str], zoom: float = 1.5) -> Figure:
@@ -250,6 +263,7 @@ def expert_usage(counts: np.ndarray, frozen: np.ndarray, title: str) -> Figure:
     for block, expert in zip(*np.nonzero(frozen)):
         axis.plot(expert + 0.87, block + 0.17, marker="o", markersize=4, color="white", markeredgecolor="black")
     axis.set(title=title, xlabel="expert", ylabel="block")
+    axis.tick_params(axis="y", rotation=0)
     return figure
 
 

@@ -4,6 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
+from seaborn.utils import relative_luminance
 
 from mini_lib import AccuracyMatrix, plots
 
@@ -68,3 +70,15 @@ def test_a_dot_for_each_pair_of_runs_and_a_stroke_at_the_mean():
     low, high = panel.get_xlim()
     assert low < -24 and high > 0.5
     assert [text.get_text() for text in figure.legends[0].texts] == ["order 1", "order 2"]
+
+
+def test_the_numbers_of_a_heat_map_stand_out_from_every_cell(monkeypatch):
+    """Contrast by WCAG 2: (lighter + 0.05) / (darker + 0.05), at least 4.5 to 1, for every colour of the scale."""
+    monkeypatch.setattr(plots, "display", lambda *args, **more: None)
+    figure, axis = plt.subplots()
+    sns.heatmap(np.arange(101.0).reshape(1, 101), vmin=0, vmax=100, cmap="cividis", annot=True, cbar=False, ax=axis)
+    plots.show(figure, "all values")
+    for value, text in enumerate(axis.texts):
+        pair = relative_luminance(plt.get_cmap("cividis")(value / 100)), relative_luminance(text.get_color())
+        assert (max(pair) + 0.05) / (min(pair) + 0.05) > 4.5, value
+    assert [axis.texts[value].get_color() for value in (0, 30, 70, 100)] == ["white", "white", "black", "black"]

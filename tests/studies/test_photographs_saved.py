@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from helpers import ROOT
 
+from mini_lib.benchmarks.mini import ORDERS
 from mini_lib.studies import RESULTS
 from mini_lib.studies.compare import load_results, scores
 from mini_lib.studies.contestants import rivals
@@ -62,11 +63,14 @@ def test_the_gaussian_selector_is_as_good_as_the_course_says(mean):
         assert mean("photo", "Gaussian", column, BOTH) > mean("photo", "DDAS, ratio", column, "drawings"), column
 
 
-def test_readme_s_first_screen_has_both_worlds(mean):
+def test_readme_s_first_screen_has_both_worlds(saved, mean):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     drawings = load_results(rivals(), RESULTS / "mini_mtil.csv")
     at_the_end = drawings[drawings.after == drawings.groupby(["order", "seed"]).after.transform("last")]
     own = at_the_end.groupby("method").routed.mean()
+    place = {(order, name): i for order, names in ORDERS.items() for i, name in enumerate(names)}
+    ahead = [place[o, task] > place[o, after] for o, task, after in zip(drawings.order, drawings.task, drawings.after)]
+    unknown = drawings[ahead].groupby("method").routed.mean()
     last = scores(drawings)["last"].groupby("method").mean()
     gaussian = "moe-adapters, Gaussian selector"
     expected = {
@@ -75,6 +79,12 @@ def test_readme_s_first_screen_has_both_worlds(mean):
         ],
         "own router, all tasks learned: Gaussian selector": [
             own[gaussian], mean("photo", "Gaussian", "own at the end", BOTH),
+        ],
+        "not yet learned, to CLIP: DDAS": [
+            unknown["moe-adapters"], mean("photo", "DDAS, ratio", "unknown", "drawings"),
+        ],
+        "not yet learned, to CLIP: Gaussian selector": [
+            unknown[gaussian], mean("photo", "Gaussian", "unknown", BOTH),
         ],
         "Last: zero-shot": [last["zero-shot"], mean("photo", "zero-shot", "last")],
         "Last: fine-tuning": [last["fine-tuning"], mean("photo", "fine-tuning", "last")],
@@ -86,3 +96,6 @@ def test_readme_s_first_screen_has_both_worlds(mean):
         assert [cell.strip() for cell in row[1].split("|")] == [f"{n:.1f}" for n in numbers], what
     bound = re.search(r"all tasks at once reaches ([\d.]+) %", " ".join(text.split()))
     assert bound and bound[1] == f"{mean('photo', BOUND, 'own at the end'):.1f}"
+    worst = saved[(saved.order == 3) & (saved.selector == "Gaussian") & (saved.reference == BOTH)]
+    worst = worst[worst["decides for"] == "sample"].unknown.mean()
+    assert f"Caltech101, it keeps out only {worst:.0f} % of" in " ".join(text.split())
