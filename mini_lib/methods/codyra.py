@@ -1,4 +1,4 @@
-"""CoDyRA: low-rank updates with gated ranks, merged into the weights after each task. Used in notebook 08."""
+"""CoDyRA: low-rank updates with gated ranks, merged into the weights after each task. Built in notebook 16."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from .fine_tuning import FineTuning
 
 
 class GatedLoRA(nn.Module):
-    """W -> W + B diag(gate) A, of rank `rank`; a weight that is several matrices in one, as of q, k and v, gets `parts` of it.
+    """W -> W + B diag(gate) A, of rank `rank`; one for each of the `parts` of a weight, such as q, k and v.
 
     W (parts O, I), A (parts, rank, I), B (parts, O, rank), gate (parts, rank). B starts at zero: nothing is changed.
     """

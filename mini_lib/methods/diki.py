@@ -1,4 +1,4 @@
-"""DIKI: learned keys and values in a second attention, whose result is added. Used in notebook 08."""
+"""DIKI: learned keys and values in a second attention, whose result is added. Shown in notebook 16."""
 
 import math
 from collections.abc import Callable

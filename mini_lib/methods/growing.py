@@ -1,4 +1,4 @@
-"""Networks that grow: experts and their autoencoders in the upper half of the image tower. Used in notebook 08."""
+"""Networks that grow: experts and their autoencoders in the upper half of the image tower. Used in notebook 16."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""LADA: a few memory vectors for each class, on features of the frozen CLIP; no selector. Used in notebook 08."""
+"""LADA: a few memory vectors for each class, on features of the frozen CLIP; no selector. Built in notebook 16."""
 
 import dataclasses
 from collections.abc import Callable
@@ -61,7 +61,7 @@ class LADA(TrainedMethod):
                 raise ValueError(f"sharpness is above 0, not {self.sharpness!r}.")
 
     name = "lada"
-    rates = (3e-4, 1e-3, 3e-3, 1e-2)
+    rates = (1e-3, 3e-3, 1e-2, 3e-2)
 
     def __init__(self, clip: nn.Module, tokenizer: Callable, **settings):
         super().__init__(clip, tokenizer, **settings)

@@ -1,5 +1,6 @@
-"""MoE-Adapters++: experts on demand, and a selector made of their autoencoders. Used in notebook 08."""
+"""MoE-Adapters++: experts on demand, and a selector made of their autoencoders. Built in notebook 16."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ class MoEAdaptersPP(Routed, TrainedMethod):
             whole_number("max_experts", self.max_experts, at_least=self.top_k)
 
     name = "moe-adapters++"
-    rates = (3e-4, 1e-3, 3e-3, 6e-3)
+    rates = (1e-3, 3e-3, 6e-3, 1e-2, 2e-2, 4e-2)
 
     def __init__(self, clip: nn.Module, tokenizer: Callable, reference: Any = None, **settings):
         super().__init__(clip, tokenizer, reference, **settings)
@@ -136,7 +137,7 @@ class MoEAdaptersPP(Routed, TrainedMethod):
         self.teach_selector(task, first=place == 0)
 
     def grow(self, history: Tensor, before: Tensor) -> None:
-        """Give a block a new expert, at most one a task, where the errors (steps, blocks, max_experts) of this task ask for it."""
+        """One new expert for a block, once a task, where its errors (steps, blocks, max_experts) so far ask for it."""
         choice = self.settings
         for block, count in enumerate(before.tolist()):
             if self.experts[block] > count or count == choice.max_experts:
@@ -164,17 +165,27 @@ class MoEAdaptersPP(Routed, TrainedMethod):
         features = self.model.encode_image(images, None if part < 0 else part)
         return class_logits(self.clip, features, self.text(task))
 
+    def made(self) -> dict[str, Tensor]:
+        """Whatever has weights, experts that no block has yet among it."""
+        state = {f"model.{k}": v for k, v in self.model.adapter_state_dict().items()}
+        return state | {f"{name}.{k}": v for name in PARTS for k, v in getattr(self, name).state_dict().items()}
+
+    def exists(self, name: str) -> bool:
+        """Whether a block has the expert that a tensor belongs to; those to come are as they were made."""
+        found = re.match(r"(?:model\.image_layers|coders)\.(\d+)\.(?:experts\.)?(\d+)\.", name)
+        return not found or int(found[2]) < self.experts[int(found[1])]
+
     def state_dict(self) -> dict[str, Tensor]:
         state = {"experts": self.experts, "usual": self.usual} | self.selector_state()
-        state |= {f"model.{k}": v for k, v in self.model.adapter_state_dict().items()}
-        return state | {f"{name}.{k}": v for name in PARTS for k, v in getattr(self, name).state_dict().items()}
+        return state | {name: tensor for name, tensor in self.made().items() if self.exists(name)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         super().load_state_dict(state)
+        self.experts, self.usual = state["experts"].clone(), state["usual"].clone()
+        state = {name: tensor for name, tensor in self.made().items() if not self.exists(name)} | state
         load = {name: getattr(self, name).load_state_dict for name in PARTS}
         for name, take in (load | {"model": self.model.load_adapter_state_dict}).items():
             take({k.split(".", 1)[1]: v for k, v in state.items() if k.startswith(f"{name}.")})
-        self.experts, self.usual = state["experts"].clone(), state["usual"].clone()
         for coders, count in zip(self.coders, self.experts.tolist()):
             coders[:count].requires_grad_(False)
         self.load_selector_state(state)

@@ -304,3 +304,18 @@ def test_older_experts_and_autoencoders_stay(clip, tokenizer, small):
         expected = class_logits(clip, clip.encode_image(images), method.embeddings(
             small.tasks[0], partial(encode_text_trimmed, clip), key=-1))  # fmt: skip
     assert torch.equal(before, after) and torch.equal(by_clip, expected)
+
+
+def test_a_checkpoint_holds_the_experts_that_there_are(clip, tokenizer, small):
+    """The others come back as they were made: a method that goes on learns the same as one that was never stopped."""
+    settings = dict(expand="always", bottleneck=4, max_experts=5, **QUICK)
+    whole, stopped, resumed = (made("moe-adapters++", clip, tokenizer, small, **settings) for _ in range(3))
+    for method in (whole, stopped):
+        method.learn(small.tasks[0])
+    state = stopped.state_dict()
+    assert {name.split(".")[4] for name in state if ".experts." in name} == {"0", "1"}  # of five
+    assert {name.split(".")[2] for name in state if name.startswith("coders.")} == {"0", "1"}
+    resumed.load_state_dict(state)
+    for method in (whole, resumed):
+        method.learn(small.tasks[1])
+    assert all(torch.equal(tensor, resumed.made()[name]) for name, tensor in whole.made().items())
