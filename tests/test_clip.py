@@ -83,7 +83,7 @@ def small(monkeypatch, tmp_path):
     text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
     vision = {"image_size": 56, "patch_size": 14, "width": 64, "head_width": 64, "layers": 1}
     tokenizer = open_clip.get_tokenizer("ViT-B-32")
-    monkeypatch.setattr("mini_lib.clip.open_clip.get_tokenizer", lambda name: tokenizer)
+    monkeypatch.setattr("open_clip.get_tokenizer", lambda name: tokenizer)
     file = tmp_path / "download.safetensors"
 
     def small(name):
@@ -280,7 +280,7 @@ def test_a_tokenizer_that_cannot_be_had(small_models, monkeypatch):
     def absent(name):
         raise ModuleNotFoundError("No module named 'transformers'")
 
-    monkeypatch.setattr("mini_lib.clip.open_clip.get_tokenizer", absent)
+    monkeypatch.setattr("open_clip.get_tokenizer", absent)
     with pytest.raises(OSError, match="tokenizer of ViT-test cannot be had .No module named 'transformers'.*ViT-B-16"):
         load_clip(small_models[0], None)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from mini_lib import AccuracyMatrix, plots
-from mini_lib.course import widgets
+from mini_lib import AccuracyMatrix
+from mini_lib.course import drawings, widgets
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def texts(axis):
 )
 def test_the_matrix_grows_by_a_row_a_task(learned, rows, now, once):
     matrix = AccuracyMatrix("abc", [[80, 50, 20], [90, 60, 30], [70, 40, 100]])
-    left, right = plots.matrix_so_far(matrix, learned, [70, 60, 40]).axes
+    left, right = drawings.matrix_so_far(matrix, learned, [70, 60, 40]).axes
     assert texts(left) == rows
     framed = [patch.get_xy() for patch in left.patches]
     assert framed == [(i, i + 1) for i in range(learned)]  # the zero-shot row is above the matrix
@@ -42,14 +42,14 @@ def test_the_matrix_grows_by_a_row_a_task(learned, rows, now, once):
 
 def test_the_matrix_of_a_run_under_way():
     matrix = AccuracyMatrix("abc", [[80, 50, 20]])
-    left, _ = plots.matrix_so_far(matrix, 1, [70, 60, 40]).axes
+    left, _ = drawings.matrix_so_far(matrix, 1, [70, 60, 40]).axes
     assert texts(left) == ["70", "60", "40", "80", "50", "20"]
 
 
 def test_only_the_experts_that_answer_have_a_number():
     image_gates = torch.tensor([[0.25, 0.75, 0.0], [0.0, 1.0, 0.0]])
     text_gates = torch.tensor([[0.0, 0.5, 0.5]])
-    figure = plots.who_answers(torch.zeros(3, 8, 8), "a photo of the number two.", image_gates, text_gates)
+    figure = drawings.who_answers(torch.zeros(3, 8, 8), "a photo of the number two.", image_gates, text_gates)
     _, above, asked, below = figure.axes
     assert texts(above) == ["0.25", "0.75", "1.00"] and texts(below) == ["0.50", "0.50"]
     assert texts(asked) == ["a photo of the\nnumber two."]
@@ -67,7 +67,7 @@ def test_the_threshold_by_hand(threshold, own, strangers, point):
     errors = np.array([0.1, 0.2, 0.4, 0.5, 0.15, 0.3, 0.45, 0.9])
     is_own = np.arange(8) < 4
     images = torch.linspace(-1, 1, 8).view(8, 1, 1, 1).expand(8, 3, 2, 2)
-    roc, above, below = plots.threshold_at_work(errors, is_own, threshold, 0.5, images, most=3).axes
+    roc, above, below = drawings.threshold_at_work(errors, is_own, threshold, 0.5, images, most=3).axes
     assert (above.get_title("left"), below.get_title("left")) == (f"own images: {own}", f"strangers: {strangers}")
     usual, now = (dots.get_offsets()[0].tolist() for dots in roc.collections)
     assert usual == [75, 100] and now == list(point)
@@ -81,11 +81,11 @@ def test_the_threshold_by_hand(threshold, own, strangers, point):
 
 def test_an_image_beside_its_names():
     found = pd.DataFrame({"name": ["a star", "x" * 30], "p": [0.75, 0.25], "cosine": [0.5, 0.25]})
-    _, bars = plots.named_image(torch.zeros(3, 4, 4), found).axes
+    _, bars = drawings.named_image(torch.zeros(3, 4, 4), found).axes
     assert [bar.get_width() for bar in bars.patches] == [75, 25] and texts(bars) == ["0.50", "0.25"]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["a star", "x" * 23 + "…"]
     many = pd.concat([found] * 8, ignore_index=True)
-    assert len(plots.named_image(torch.zeros(3, 4, 4), many).axes[1].patches) == 10
+    assert len(drawings.named_image(torch.zeros(3, 4, 4), many).axes[1].patches) == 10
 
 
 def test_class_names():
