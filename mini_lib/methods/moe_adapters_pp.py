@@ -37,11 +37,11 @@ class MoEAdaptersPP(Routed, TrainedMethod):
     @dataclass
     class Settings(SelectorSettings, TrainingSettings):
         default_selector = "own"
-        learning_rate: float | dict[str, float] = 3e-3
+        learning_rate: float | dict[str, float] = 2e-2
         top_k: int = 2
         bottleneck: int = 64
         max_experts: int = 14
-        expand: str = "old_tasks"
+        expand: str = "within"
         surprise: float = 1.1
         quantile: float = 0.95
         granularity: str = "sample"
