@@ -40,7 +40,7 @@ def show(figure: Figure, alt: str) -> None:
 def _contrast_numbers(figure):
     """Make the numbers of heat-maps black or white, whichever stands out more: seaborn leaves white on pale cells."""
     for axis in figure.axes:
-        mesh = next((drawn for drawn in axis.collections if isinstance(drawn, QuadMesh)), None)
+        mesh: Any = next((drawn for drawn in axis.collections if isinstance(drawn, QuadMesh)), None)
         for text in axis.texts if mesh else ():
             column, row = map(int, text.get_position())
             luminance = relative_luminance(mesh.to_rgba(mesh.get_array()[row, column]))

@@ -219,7 +219,8 @@ def worse_than_zero_shot(out: str | Path, only: str | None = None) -> list[str]:
         return []
     settings = json.loads((Path(out) / SETTINGS).read_text(encoding="utf-8"))
     rate, lines = settings["method_settings"].get("learning_rate"), []
-    for task, row in read_table(file).iterrows():
+    table: Any = read_table(file)
+    for task, row in table.iterrows():
         names = len(settings["prompts"][task][0])
         if row["learned"] < row["zero-shot"]:
             than = f"{row['zero-shot']:.1f} % by zero-shot"

@@ -1,5 +1,6 @@
 """Networks that grow: experts and their autoencoders in the upper half of the image tower. Used in notebook 16."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +38,12 @@ class GrowingClip(MoEClip):
             router = LimitedRouter(layer.width, len(layer.experts), layer.top_k)
             layer.routers[-1] = router.to(layer.counts.device).train(layer.training)
         return index
+
+
+def exists(name: str, experts: Tensor) -> bool:
+    """Whether there is the expert that a tensor of a checkpoint belongs to; experts (blocks,): how many a block has."""
+    found = re.match(r"(?:model\.image_layers|coders)\.(\d+)\.(?:experts\.)?(\d+)\.", name)
+    return not found or int(found[2]) < int(experts[int(found[1])])
 
 
 class Autoencoder(nn.Module):

@@ -1,6 +1,5 @@
 """MoE-Adapters++: experts on demand, and a selector made of their autoencoders. Built in notebook 16."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from ..benchmarks.base import Task
 from ..clip import class_logits, count_parameters, vision_blocks
 from ..training import loader, seed_everything
 from .base import TrainedMethod, TrainingSettings, one_of, register, whole_number
-from .growing import Autoencoder, Fingerprints, GrowingClip, class_tokens
+from .growing import Autoencoder, Fingerprints, GrowingClip, class_tokens, exists
 from .routed import Routed, SelectorSettings
 
 EXPAND = ("always", "within", "old_tasks")
@@ -170,19 +169,14 @@ class MoEAdaptersPP(Routed, TrainedMethod):
         state = {f"model.{k}": v for k, v in self.model.adapter_state_dict().items()}
         return state | {f"{name}.{k}": v for name in PARTS for k, v in getattr(self, name).state_dict().items()}
 
-    def exists(self, name: str) -> bool:
-        """Whether a block has the expert that a tensor belongs to; those to come are as they were made."""
-        found = re.match(r"(?:model\.image_layers|coders)\.(\d+)\.(?:experts\.)?(\d+)\.", name)
-        return not found or int(found[2]) < self.experts[int(found[1])]
-
     def state_dict(self) -> dict[str, Tensor]:
         state = {"experts": self.experts, "usual": self.usual} | self.selector_state()
-        return state | {name: tensor for name, tensor in self.made().items() if self.exists(name)}
+        return state | {name: tensor for name, tensor in self.made().items() if exists(name, self.experts)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         super().load_state_dict(state)
         self.experts, self.usual = state["experts"].clone(), state["usual"].clone()
-        state = {name: tensor for name, tensor in self.made().items() if not self.exists(name)} | state
+        state = {name: tensor for name, tensor in self.made().items() if not exists(name, self.experts)} | state
         load = {name: getattr(self, name).load_state_dict for name in PARTS}
         for name, take in (load | {"model": self.model.load_adapter_state_dict}).items():
             take({k.split(".", 1)[1]: v for k, v in state.items() if k.startswith(f"{name}.")})
