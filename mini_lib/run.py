@@ -145,7 +145,7 @@ def run(
         set_aside(out, log)
     out = out.resolve()  # whatever becomes of the working folder and of links while the run goes on
     with one_writer(out, log):
-        _begun[out.resolve()] = key_of(settings)
+        _begun[out] = key_of(settings)
         folder = RunFolder(out, settings, names, log)
         return _go_on(method, benchmark, candidates, folder, log, after_task)
 
